@@ -1,0 +1,123 @@
+//! The ground as movement sees it: heights, slopes and what blocks the way.
+//!
+//! [`Ground`] is asked by shard, viewer, bots and simulator alike. Where the heights come from
+//! (a generator, a file, a received chunk) is the business of who implements it.
+
+/// The height of the ground, anywhere.
+pub trait Ground {
+    /// Returns the height in 1/256 cm above sea level at the ground point (`x`, `z`) in 1/256 cm,
+    /// or nothing where the ground is not known (yet).
+    fn height(&self, x: i64, z: i64) -> Option<i64>;
+
+    /// Returns the solid uprights that could touch a body within `reach_cm` of (`x_cm`, `z_cm`).
+    fn pillars(&self, _x_cm: i32, _z_cm: i32, _reach_cm: i32) -> &[Pillar] {
+        &[]
+    }
+}
+
+/// A solid upright cylinder: a trunk, a post, a well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pillar {
+    /// Centre east, in centimetres.
+    pub x: i32,
+    /// Centre south, in centimetres.
+    pub z: i32,
+    /// Radius in centimetres.
+    pub radius: i32,
+    /// Top in centimetres above sea level; a body above it passes.
+    pub top: i32,
+}
+
+/// A level plain, for tests and for worlds without ground.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Plain {
+    /// Height everywhere, in centimetres above sea level.
+    pub height_cm: i32,
+}
+
+impl Ground for Plain {
+    fn height(&self, _: i64, _: i64) -> Option<i64> {
+        Some(i64::from(self.height_cm) * 256)
+    }
+}
+
+/// Samples per edge of a chunk; neighbouring chunks share their edge samples.
+pub const CHUNK_SAMPLES: usize = 65;
+
+/// Heights of one chunk, in centimetres above sea level.
+///
+/// 65 x 65 samples, row-major, north-west corner first (rows go south), evenly spaced over the
+/// chunk's width: 1 m apart at level 0, where ground is walked on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeightGrid {
+    heights: Box<[i32]>,
+}
+
+impl HeightGrid {
+    /// Returns the grid of these heights, nothing unless there are exactly 65 x 65.
+    #[must_use]
+    pub fn new(heights: Box<[i32]>) -> Option<Self> {
+        (heights.len() == CHUNK_SAMPLES * CHUNK_SAMPLES).then_some(Self { heights })
+    }
+
+    /// Returns the heights in order.
+    #[must_use]
+    pub fn heights(&self) -> &[i32] {
+        &self.heights
+    }
+
+    /// Returns the height of sample (`column`, `row`) in centimetres; indices past the edge give
+    /// the edge.
+    #[must_use]
+    pub fn sample(&self, column: usize, row: usize) -> i32 {
+        let last = CHUNK_SAMPLES - 1;
+        let index = row.min(last) * CHUNK_SAMPLES + column.min(last);
+        self.heights.get(index).copied().unwrap_or_default()
+    }
+
+    /// Returns the height in 1/256 cm at (`x`, `z`) in 1/256 cm from the corner of a chunk of
+    /// `level`, by bilinear interpolation in whole numbers.
+    #[must_use]
+    pub fn height_at(&self, x: i64, z: i64, level: u8) -> i64 {
+        let spacing = (100 * 256) << u32::from(level.min(crate::ids::ChunkId::LEVEL_MAX));
+        let last = i64::try_from(CHUNK_SAMPLES - 1).unwrap_or(0) * spacing;
+        let (x, z) = (x.clamp(0, last), z.clamp(0, last));
+        let column = usize::try_from(x / spacing).unwrap_or(0);
+        let row = usize::try_from(z / spacing).unwrap_or(0);
+        let (fx, fz) = (x % spacing, z % spacing);
+        let at = |column, row| i64::from(self.sample(column, row)) * 256;
+        let north = at(column, row) * (spacing - fx) + at(column + 1, row) * fx;
+        let south = at(column, row + 1) * (spacing - fx) + at(column + 1, row + 1) * fx;
+        (north / spacing * (spacing - fz) + south / spacing * fz) / spacing
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slope() -> HeightGrid {
+        let heights = (0..CHUNK_SAMPLES * CHUNK_SAMPLES).map(|i| (i % CHUNK_SAMPLES) as i32 * 50);
+        HeightGrid::new(heights.collect()).expect("65 x 65")
+    }
+
+    #[test]
+    fn a_point_between_samples_lies_between_their_heights() {
+        let grid = slope();
+        assert_eq!(grid.height_at(0, 0, 0), 0);
+        assert_eq!(grid.height_at(100 * 256, 0, 0), 50 * 256);
+        assert_eq!(grid.height_at(150 * 256, 777, 0), 75 * 256);
+        assert_eq!(grid.height_at(64 * 100 * 256, 0, 0), 64 * 50 * 256);
+    }
+
+    #[test]
+    fn past_the_edge_the_edge_holds() {
+        assert_eq!(slope().height_at(-5, -5, 0), 0);
+        assert_eq!(slope().height_at(i64::MAX, i64::MAX, 0), 64 * 50 * 256);
+    }
+
+    #[test]
+    fn a_grid_of_another_size_is_refused() {
+        assert_eq!(HeightGrid::new(vec![0; 4_224].into_boxed_slice()), None);
+    }
+}

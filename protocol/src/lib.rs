@@ -1,0 +1,16 @@
+//! What is said and what is possible in a shared world.
+//!
+//! Everything both ends of a connection must agree on lives here, as data and pure functions:
+//! no clock, no socket, no actor. The feature `client` adds [`io`], the asynchronous client.
+//!
+//! Reading order:
+//! - [`units`], [`ids`]: what numbers mean and what things are called; [`limits`]: every bound.
+//! - [`state`], [`ground`], [`motion`], [`rules`]: what is possible in a world.
+//! - [`frame`], [`message`]: what is said reliably; [`bits`], [`delta`], [`input`]: what is said
+//!   twenty times a second.
+//! - [`session`], [`replica`]: the client's side of a connection without any I/O.
+
+pub mod ground;
+pub mod ids;
+pub mod state;
+pub mod units;

@@ -1,0 +1,1 @@
+//! The proof: simulation, end to end, faults, soak.
