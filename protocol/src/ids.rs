@@ -101,8 +101,20 @@ impl IdMint {
 }
 
 /// The BLAKE3 hash that names a piece of content. Knowing it gives no right to fetch it.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[derive(rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+#[derive(
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    rkyv::Archive,
+    rkyv::Serialize,
+    rkyv::Deserialize,
+)]
 #[rkyv(derive(Clone, Copy, Debug))]
 pub struct ContentHash(pub [u8; 32]);
 
@@ -130,9 +142,20 @@ impl fmt::Debug for ContentHash {
 ///
 /// A chunk of level 0 is 64 m wide; each further level doubles the width.
 #[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    rkyv::Archive,
+    rkyv::Serialize,
+    rkyv::Deserialize,
 )]
-#[derive(rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 #[rkyv(derive(Clone, Copy, Debug))]
 pub struct ChunkId {
     /// Level of detail: 0 is the finest, at most [`ChunkId::LEVEL_MAX`].

@@ -10,7 +10,10 @@
 //!   twenty times a second.
 //! - [`session`], [`replica`]: the client's side of a connection without any I/O.
 
+pub mod close;
+pub mod frame;
 pub mod ground;
 pub mod ids;
+pub mod limits;
 pub mod state;
 pub mod units;

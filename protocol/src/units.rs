@@ -10,8 +10,22 @@ pub const TICK_HZ_DEFAULT: u16 = 20;
 
 /// A moment of world time: ticks since the world began. World time is this count and nothing else.
 #[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    rkyv::Archive,
+    rkyv::Serialize,
+    rkyv::Deserialize,
 )]
+#[rkyv(derive(Clone, Copy, Debug))]
 pub struct Tick(pub u64);
 
 impl Tick {
@@ -62,8 +76,22 @@ const fn low_u16(number: u64) -> u16 {
 
 /// A point of the world in whole centimetres: x east, y up from sea level, z south.
 #[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    rkyv::Archive,
+    rkyv::Serialize,
+    rkyv::Deserialize,
 )]
+#[rkyv(derive(Clone, Copy, Debug))]
 pub struct Position {
     /// Centimetres east of the world's origin.
     pub x: i32,
@@ -98,8 +126,22 @@ impl Position {
 /// A heading: 65,536 steps to a full turn, 0 looks north (-z), growing clockwise seen from above
 /// (16,384 looks east).
 #[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    rkyv::Archive,
+    rkyv::Serialize,
+    rkyv::Deserialize,
 )]
+#[rkyv(derive(Clone, Copy, Debug))]
 pub struct Yaw(pub u16);
 
 impl Yaw {
