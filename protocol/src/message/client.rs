@@ -158,3 +158,11 @@ bodies! {
         pub sleep: bool,
     }
 }
+
+impl IdentityProof {
+    /// Returns the bytes that the signature covers.
+    #[must_use]
+    pub fn covered(server_key: &[u8; 32], nonce: &[u8; 32]) -> Vec<u8> {
+        [b"ecumene/1 hello\0".as_slice(), server_key, nonce].concat()
+    }
+}
