@@ -134,5 +134,6 @@ stage "cargo build --release -p server" within "cargo build --release --quiet -p
 stage "make run" serve
 # Python, promtool and the rest; Chromium alone would double the time.
 stage "make setup-test" within "ECUMENE_NO_CHROMIUM=1 make setup-test"
+# shellcheck disable=SC2016 # expanded inside the bare root
 stage "set-up again does nothing" within '[ -z "$(make --silent setup)" ]'
 say "done: $SECONDS s in all; the root stays in ${root#"$here"/}"

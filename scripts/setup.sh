@@ -26,8 +26,15 @@ as_root() {
     if [ -t 0 ]; then sudo "$@"; else sudo -n "$@"; fi
 }
 
+# Runs apt-get and shows what it says only when it fails.
 apt_quiet() {
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0 "$@" </dev/null
+    local log rc=0
+    log=$(mktemp)
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0 "$@" \
+        </dev/null >"$log" 2>&1 || rc=$?
+    [ $rc = 0 ] || tail -20 "$log" >&2
+    rm -f "$log"
+    return $rc
 }
 
 # Package lists are fetched at most once per run, and only when something is to be installed.
@@ -100,7 +107,7 @@ setup_promtool() {
     if have promtool || [ -x target/tools/promtool ]; then return 0; fi
     if ! on_debian; then say "SKIPPED promtool: put it on PATH to check metrics and alerts"; return 0; fi
     say "missing:"
-    say "  promtool: checks the metrics page and the alert rules (unpacked into target/tools)"
+    echo "  promtool: checks the metrics page and the alert rules (unpacked into target/tools)"
     local room
     room=$(mktemp -d)
     if fetch_lists && (cd "$room" && apt-get -qq download prometheus 2>/dev/null &&
@@ -119,7 +126,7 @@ setup_chromium() {
     if [ "${ECUMENE_NO_CHROMIUM:-}" = 1 ]; then say "SKIPPED chromium: ECUMENE_NO_CHROMIUM=1"; return 0; fi
     if ! on_debian; then say "SKIPPED chromium: install it to run the page test"; return 0; fi
     say "missing:"
-    say "  chromium: opens the server's page in a test (large; ECUMENE_NO_CHROMIUM=1 leaves it out)"
+    echo "  chromium: opens the server's page in a test (large; ECUMENE_NO_CHROMIUM=1 leaves it out)"
     if ! { fetch_lists && apt_quiet install -y --no-install-recommends chromium; }; then
         say "SKIPPED chromium: it could not be installed; the page test will say so"
     fi
