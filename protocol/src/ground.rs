@@ -3,6 +3,8 @@
 //! [`Ground`] is asked by shard, viewer, bots and simulator alike. Where the heights come from
 //! (a generator, a file, a received chunk) is the business of who implements it.
 
+use std::collections::BTreeMap;
+
 /// The height of the ground, anywhere.
 pub trait Ground {
     /// Returns the height in 1/256 cm above sea level at the ground point (`x`, `z`) in 1/256 cm,
@@ -26,6 +28,57 @@ pub struct Pillar {
     pub radius: i32,
     /// Top in centimetres above sea level; a body above it passes.
     pub top: i32,
+}
+
+/// Width of a cell of [`Pillars`] in centimetres.
+const CELL_CM: i32 = 800;
+
+/// How far from a body a pillar may matter, in centimetres: one step at full speed, and a body.
+const TOUCH_CM: i32 = 600;
+
+/// Solid uprights by place: what [`Ground::pillars`] answers from.
+#[derive(Clone, Debug, Default)]
+pub struct Pillars {
+    cells: BTreeMap<(i32, i32), Vec<Pillar>>,
+}
+
+impl Pillars {
+    /// Puts a pillar in.
+    pub fn insert(&mut self, pillar: Pillar) {
+        for cell in Self::cells_of(pillar) {
+            self.cells.entry(cell).or_default().push(pillar);
+        }
+    }
+
+    /// Takes one such pillar out.
+    pub fn remove(&mut self, pillar: Pillar) {
+        for cell in Self::cells_of(pillar) {
+            let Some(pillars) = self.cells.get_mut(&cell) else { continue };
+            if let Some(index) = pillars.iter().position(|&other| other == pillar) {
+                pillars.remove(index);
+            }
+            if pillars.is_empty() {
+                self.cells.remove(&cell);
+            }
+        }
+    }
+
+    /// Returns the pillars that could touch a body at (`x_cm`, `z_cm`) in one step.
+    #[must_use]
+    pub fn near(&self, x_cm: i32, z_cm: i32) -> &[Pillar] {
+        let cell = (x_cm.div_euclid(CELL_CM), z_cm.div_euclid(CELL_CM));
+        self.cells.get(&cell).map_or(&[], Vec::as_slice)
+    }
+
+    /// Returns every cell in which a body could touch `pillar`.
+    fn cells_of(pillar: Pillar) -> impl Iterator<Item = (i32, i32)> {
+        let reach = pillar.radius.clamp(0, CELL_CM).saturating_add(TOUCH_CM);
+        let span = move |cm: i32| {
+            let (low, high) = (cm.saturating_sub(reach), cm.saturating_add(reach));
+            low.div_euclid(CELL_CM)..=high.div_euclid(CELL_CM)
+        };
+        span(pillar.z).flat_map(move |z| span(pillar.x).map(move |x| (x, z)))
+    }
 }
 
 /// A level plain, for tests and for worlds without ground.
@@ -114,6 +167,20 @@ mod tests {
     fn past_the_edge_the_edge_holds() {
         assert_eq!(slope().height_at(-5, -5, 0), 0);
         assert_eq!(slope().height_at(i64::MAX, i64::MAX, 0), 64 * 50 * 256);
+    }
+
+    #[test]
+    fn a_pillar_is_found_from_all_around_until_it_goes() {
+        let pillar = Pillar { x: 795, z: -3, radius: 40, top: 900 };
+        let mut pillars = Pillars::default();
+        pillars.insert(pillar);
+        for (x, z) in [(795, -3), (805, 4), (300, 300), (1_300, -400)] {
+            assert_eq!(pillars.near(x, z), [pillar], "from {x}, {z}");
+        }
+        assert!(pillars.near(5_000, 0).is_empty());
+        pillars.remove(pillar);
+        assert!(pillars.near(795, -3).is_empty());
+        assert!(pillars.cells.is_empty());
     }
 
     #[test]
