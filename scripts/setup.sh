@@ -19,11 +19,14 @@ need() { packages+=("$1"); reasons+=("$1: $2"); }
 
 on_debian() { have apt-get && have dpkg; }
 
+# Without a terminal nobody could type a password, so sudo must not ask for one.
+sudo_options=()
+[ -t 0 ] || sudo_options=(-n)
+
+may_be_root() { [ "$(id -u)" = 0 ] || have sudo; }
+
 as_root() {
-    if [ "$(id -u)" = 0 ]; then "$@"; return; fi
-    if ! have sudo; then fail "needs root to run: $*" "Run it as root, or install sudo."; fi
-    # Without a terminal nobody could type a password.
-    if [ -t 0 ]; then sudo "$@"; else sudo -n "$@"; fi
+    if [ "$(id -u)" = 0 ]; then "$@"; else sudo "${sudo_options[@]}" "$@"; fi
 }
 
 # Runs apt-get and shows what it says only when it fails.
@@ -96,6 +99,8 @@ install_listed() {
             "Arch:   gcc make python python-pip prometheus chromium" \
             "macOS:  xcode-select --install; brew install python prometheus"
     fi
+    may_be_root || fail "Installing needs root, and sudo is missing. As root, type:" \
+        "apt-get update && apt-get install -y --no-install-recommends ${packages[*]}"
     say "installing: ${packages[*]}"
     fetch_lists
     apt_quiet install -y --no-install-recommends "${packages[@]}"
@@ -103,6 +108,8 @@ install_listed() {
 
 # promtool checks the metrics page and the alert rules. It is taken out of Debian's package, so
 # that no Prometheus service is installed or started.
+download_prometheus() { apt-get -qq download prometheus 2>/dev/null; }
+
 setup_promtool() {
     if have promtool || [ -x target/tools/promtool ]; then return 0; fi
     if ! on_debian; then say "SKIPPED promtool: put it on PATH to check metrics and alerts"; return 0; fi
@@ -110,7 +117,7 @@ setup_promtool() {
     echo "  promtool: checks the metrics page and the alert rules (unpacked into target/tools)"
     local room
     room=$(mktemp -d)
-    if fetch_lists && (cd "$room" && apt-get -qq download prometheus 2>/dev/null &&
+    if (cd "$room" && { download_prometheus || { fetch_lists && download_prometheus; }; } &&
         dpkg-deb -x prometheus_*.deb out); then
         mkdir -p target/tools
         mv "$room/out/usr/bin/promtool" target/tools/promtool
@@ -127,7 +134,7 @@ setup_chromium() {
     if ! on_debian; then say "SKIPPED chromium: install it to run the page test"; return 0; fi
     say "missing:"
     echo "  chromium: opens the server's page in a test (large; ECUMENE_NO_CHROMIUM=1 leaves it out)"
-    if ! { fetch_lists && apt_quiet install -y --no-install-recommends chromium; }; then
+    if ! { may_be_root && fetch_lists && apt_quiet install -y --no-install-recommends chromium; }; then
         say "SKIPPED chromium: it could not be installed; the page test will say so"
     fi
 }

@@ -60,8 +60,8 @@ pub fn bounds(source: &Source) -> Vec<Problem> {
     let mut problems = Vec::new();
     for (line, code) in source.code() {
         let Some(name) = constant(code) else { continue };
-        if name.starts_with("MAX_") {
-            let what = format!("the qualifier comes last: {}_MAX", &name["MAX_".len()..]);
+        if let Some(rest) = name.strip_prefix("MAX_") {
+            let what = format!("the qualifier comes last: {rest}_MAX");
             problems.push(Problem::at(&source.path, line, what));
         }
         if name.ends_with("_MAX") && !is_documented(&lines[..line - 1]) {
