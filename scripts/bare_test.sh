@@ -110,7 +110,7 @@ serve() {
             page=$(grep -o "http://[^ /]*" /tmp/serve.log | head -1) || true
             if [ -n "$page" ]; then
                 address=${page#http://}
-                if exec 3<>"/dev/tcp/${address%:*}/${address##*:}"; then
+                if { exec 3<>"/dev/tcp/${address%:*}/${address##*:}"; } 2>/dev/null; then
                     printf "GET /healthz HTTP/1.0\r\n\r\n" >&3
                     if head -1 <&3 | grep -q " 200 "; then break; fi
                     exec 3>&-
@@ -120,7 +120,7 @@ serve() {
             sleep 0.1
         done
         [ -n "$page" ] || { echo "no healthy page within '$serving_s_max' s"; exit 1; }
-        pid=$(grep -l "^ecumene" /proc/[0-9]*/comm | head -1 | cut -d/ -f3)
+        pid=$(grep -l "^ecumene" /proc/[0-9]*/comm | head -1 | cut -d/ -f3) || true
         kill -TERM "$pid"
         wait $run'
 }
