@@ -1,0 +1,632 @@
+//! Every thing of a region, who holds it, and what is going on between people: the shard's store.
+//!
+//! [`Things`] applies effects and answers questions. It decides nothing: whether something may
+//! be done is the rules' business, and only [`Things::apply`] changes anything.
+
+#![expect(missing_docs, reason = "rkyv writes none for what resolves variants with fields")]
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::effect::{Change, Effect, Work};
+use super::kind::{Kind, KindId};
+use super::limits::NEAR_CELLS_MAX;
+use super::offer::{Offer, OfferEnd, OfferId};
+use crate::ids::EntityId;
+use crate::state::flags;
+use crate::units::{Position, Tick, Yaw};
+
+/// Width of a cell of the index of places, in cm.
+const CELL_CM: i32 = 1_600;
+
+/// Where a thing is. Numbers are stable (the order here).
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Serialize,
+    Deserialize,
+    rkyv::Archive,
+    rkyv::Serialize,
+    rkyv::Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Holder {
+    /// In somebody's hands or pockets.
+    Held(EntityId),
+    /// In a container.
+    Inside(EntityId),
+    /// In the world.
+    Placed {
+        /// Where.
+        at: Position,
+        /// Which way it faces.
+        yaw: Yaw,
+    },
+}
+
+impl Holder {
+    const fn of(self) -> Option<EntityId> {
+        match self {
+            Self::Held(id) | Self::Inside(id) => Some(id),
+            Self::Placed { .. } => None,
+        }
+    }
+}
+
+/// Something written.
+#[derive(
+    Clone,
+    Debug,
+    PartialEq,
+    Eq,
+    Serialize,
+    Deserialize,
+    rkyv::Archive,
+    rkyv::Serialize,
+    rkyv::Deserialize,
+)]
+pub struct Note {
+    /// Who wrote it; nobody, if the world did.
+    pub by: Option<EntityId>,
+    /// When.
+    pub tick: Tick,
+    /// What.
+    pub text: String,
+}
+
+/// What a thing is like beyond its kind.
+#[derive(
+    Clone,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    Serialize,
+    Deserialize,
+    rkyv::Archive,
+    rkyv::Serialize,
+    rkyv::Deserialize,
+)]
+pub struct State {
+    /// Stands open.
+    pub open: bool,
+    /// Is locked.
+    pub locked: bool,
+    /// Burns.
+    pub lit: bool,
+    /// How often it was gathered from since it was full.
+    pub gathered: u32,
+    /// When it is full again, once nothing is left.
+    pub ready_at: Tick,
+    /// What is written on it, oldest first.
+    pub notes: Vec<Note>,
+}
+
+/// A thing, or a stack of equal things.
+#[derive(
+    Clone,
+    Debug,
+    PartialEq,
+    Eq,
+    Serialize,
+    Deserialize,
+    rkyv::Archive,
+    rkyv::Serialize,
+    rkyv::Deserialize,
+)]
+pub struct Thing {
+    /// What it is called for good.
+    pub id: EntityId,
+    /// What it is.
+    pub kind: KindId,
+    /// How many; at least 1.
+    pub count: u32,
+    /// Where it is.
+    pub holder: Holder,
+    /// Whose it is; nobody's, if anybody may take it.
+    pub owner: Option<EntityId>,
+    /// What it is like.
+    pub state: State,
+}
+
+impl Thing {
+    /// Returns `count` new things of `kind`, nobody's and without a history.
+    #[must_use]
+    pub fn new(id: EntityId, kind: KindId, count: u32, holder: Holder) -> Self {
+        Self { id, kind, count, holder, owner: None, state: State::default() }
+    }
+
+    /// Returns whether it is like any other of its kind, so that it can join their stack.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        self.owner.is_none() && self.state == State::default()
+    }
+
+    /// Returns how often it can still be gathered from.
+    #[must_use]
+    pub fn left(&self, kind: &Kind, now: Tick) -> u32 {
+        let Some(gather) = &kind.gather else { return 0 };
+        if gather.times <= self.state.gathered && self.state.ready_at <= now {
+            return gather.times;
+        }
+        gather.times.saturating_sub(self.state.gathered)
+    }
+
+    /// Returns its bits of [`flags`] at `now`.
+    #[must_use]
+    pub fn flags(&self, kind: &Kind, now: Tick) -> u8 {
+        let open = if self.state.open || self.state.lit { flags::OPEN } else { 0 };
+        let is_spent = kind.gather.is_some() && self.left(kind, now) == 0;
+        open | if is_spent { flags::SPENT } else { 0 }
+    }
+
+    /// Returns where it stands, if it does.
+    #[must_use]
+    pub const fn place(&self) -> Option<Position> {
+        match self.holder {
+            Holder::Placed { at, .. } => Some(at),
+            Holder::Held(_) | Holder::Inside(_) => None,
+        }
+    }
+
+    /// Returns what is written on it, newest last, one note to a line; nothing without notes.
+    #[must_use]
+    pub fn text(&self) -> Option<String> {
+        let texts: Vec<&str> = self.state.notes.iter().map(|note| note.text.as_str()).collect();
+        (!texts.is_empty()).then(|| texts.join("\n"))
+    }
+}
+
+/// An effect that does not fit: the journal or the caller is broken, nothing was changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Misfit {
+    /// It names a thing that is not here.
+    #[error("thing {0} is not here")]
+    NoThing(EntityId),
+    /// It brings a thing whose id is taken.
+    #[error("thing {0} is here already")]
+    Twice(EntityId),
+    /// It takes more than there is, or nothing.
+    #[error("thing {thing} has {has}, cannot lose {count}")]
+    Count {
+        /// The thing.
+        thing: EntityId,
+        /// How many there are.
+        has: u32,
+        /// How many should go.
+        count: u32,
+    },
+    /// It joins stacks of different kinds, or a stack with itself.
+    #[error("thing {from} cannot join {into}")]
+    Unlike {
+        /// The one.
+        from: EntityId,
+        /// The other.
+        into: EntityId,
+    },
+    /// It ends an offer that does not stand.
+    #[error("offer {0:?} does not stand")]
+    NoOffer(OfferId),
+}
+
+/// The things of a region, its offers, and who is busy.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Things {
+    things: BTreeMap<EntityId, Thing>,
+    offers: BTreeMap<OfferId, Offer>,
+    works: BTreeMap<EntityId, Work>,
+    /// What each person or container holds. Kept equal to `things` by `put` and `pull`.
+    held: BTreeMap<EntityId, BTreeSet<EntityId>>,
+    /// What each person owns in the world. Kept like `held`.
+    owned: BTreeMap<EntityId, BTreeSet<EntityId>>,
+    /// What stands in each cell of the ground. Kept like `held`.
+    cells: BTreeMap<(i32, i32), BTreeSet<EntityId>>,
+}
+
+/// Everything in [`Things`] as a record for snapshots; made by [`Things::record`].
+#[derive(
+    Clone,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    Serialize,
+    Deserialize,
+    rkyv::Archive,
+    rkyv::Serialize,
+    rkyv::Deserialize,
+)]
+pub struct ThingsRecord {
+    /// The things in the order of their ids.
+    pub things: Vec<Thing>,
+    /// The offers in the order of their ids.
+    pub offers: Vec<Offer>,
+    /// Who is busy, in the order of their ids.
+    pub works: Vec<Work>,
+}
+
+impl Things {
+    /// Returns everything as a record.
+    #[must_use]
+    pub fn record(&self) -> ThingsRecord {
+        ThingsRecord {
+            things: self.things.values().cloned().collect(),
+            offers: self.offers.values().cloned().collect(),
+            works: self.works.values().cloned().collect(),
+        }
+    }
+
+    /// Returns what `record` describes.
+    ///
+    /// # Errors
+    /// [`Misfit::Twice`] if an id appears twice; the record is damaged.
+    pub fn restore(record: ThingsRecord) -> Result<Self, Misfit> {
+        let mut things = Self::default();
+        for thing in record.things {
+            things.add(thing)?;
+        }
+        things.offers = record.offers.into_iter().map(|offer| (offer.id, offer)).collect();
+        things.works = record.works.into_iter().map(|work| (work.actor, work)).collect();
+        Ok(things)
+    }
+
+    /// Returns the thing of this id.
+    #[must_use]
+    pub fn get(&self, id: EntityId) -> Option<&Thing> {
+        self.things.get(&id)
+    }
+
+    /// Returns every thing in the order of their ids.
+    pub fn iter(&self) -> impl Iterator<Item = &Thing> {
+        self.things.values()
+    }
+
+    /// Returns how many stacks there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.things.len()
+    }
+
+    /// Returns whether there is nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.things.is_empty()
+    }
+
+    /// Returns what a person holds or a container keeps, in the order of their ids.
+    pub fn held_by(&self, holder: EntityId) -> impl Iterator<Item = &Thing> {
+        let ids = self.held.get(&holder).into_iter().flatten();
+        ids.filter_map(|id| self.things.get(id))
+    }
+
+    /// Returns how many stacks a person holds or a container keeps.
+    #[must_use]
+    pub fn stacks_of(&self, holder: EntityId) -> usize {
+        self.held.get(&holder).map_or(0, BTreeSet::len)
+    }
+
+    /// Returns how many things of `kind` somebody holds.
+    #[must_use]
+    pub fn count_of(&self, holder: EntityId, kind: KindId) -> u32 {
+        let counts = self.held_by(holder).filter(|thing| thing.kind == kind);
+        counts.fold(0, |sum, thing| sum.saturating_add(thing.count))
+    }
+
+    /// Returns how many things in the world belong to a person.
+    #[must_use]
+    pub fn owned_by(&self, owner: EntityId) -> usize {
+        self.owned.get(&owner).map_or(0, BTreeSet::len)
+    }
+
+    /// Returns what stands within `reach_cm` of `at` over the ground, in the order of cells and
+    /// ids; at most about 250 m far.
+    pub fn near(&self, at: Position, reach_cm: u32) -> impl Iterator<Item = &Thing> {
+        let reach = i32::try_from(reach_cm).unwrap_or(i32::MAX).min(NEAR_CELLS_MAX / 2 * CELL_CM);
+        let cell = |cm: i32, by: i32| cm.saturating_add(by).div_euclid(CELL_CM);
+        let columns = cell(at.x, -reach)..=cell(at.x, reach);
+        let rows = move || cell(at.z, -reach)..=cell(at.z, reach);
+        let ids =
+            columns.flat_map(move |x| self.cells.range((x, *rows().start())..=(x, *rows().end())));
+        let things = ids.flat_map(|(_, ids)| ids).filter_map(|id| self.things.get(id));
+        things.filter(move |thing| thing.place().is_some_and(|place| place.is_within(at, reach_cm)))
+    }
+
+    /// Returns the offer of this number.
+    #[must_use]
+    pub fn offer(&self, id: OfferId) -> Option<&Offer> {
+        self.offers.get(&id)
+    }
+
+    /// Returns every open offer in the order of their numbers.
+    pub fn offers(&self) -> impl Iterator<Item = &Offer> {
+        self.offers.values()
+    }
+
+    /// Returns what somebody is busy with.
+    #[must_use]
+    pub fn work(&self, actor: EntityId) -> Option<&Work> {
+        self.works.get(&actor)
+    }
+
+    /// Returns everybody's work in the order of their ids.
+    pub fn works(&self) -> impl Iterator<Item = &Work> {
+        self.works.values()
+    }
+
+    /// Returns who is done at `now`, in the order of their ids; each is to be finished.
+    #[must_use]
+    pub fn due(&self, now: Tick) -> Vec<EntityId> {
+        let due = self.works.values().filter(|work| work.until <= now);
+        due.map(|work| work.actor).collect()
+    }
+
+    /// Returns the effects that end the offers nobody answered in time.
+    #[must_use]
+    pub fn expired(&self, now: Tick) -> Vec<Effect> {
+        let expired = self.offers.values().filter(|offer| offer.until < now);
+        let end = OfferEnd::Expired;
+        expired.map(|offer| Effect::EndOffer { offer: offer.id, end }).collect()
+    }
+
+    /// Applies `effects` in order.
+    ///
+    /// # Errors
+    /// The first [`Misfit`]; effects before it have been applied. Effects made by the rules for
+    /// this very state always fit.
+    pub fn apply_all(&mut self, effects: &[Effect]) -> Result<(), Misfit> {
+        effects.iter().try_for_each(|effect| self.apply(effect))
+    }
+
+    /// Applies one effect.
+    ///
+    /// # Errors
+    /// [`Misfit`] if it does not fit what is here; nothing is changed then.
+    pub fn apply(&mut self, effect: &Effect) -> Result<(), Misfit> {
+        match effect {
+            Effect::Move { thing, to } => self.change(*thing, |thing| thing.holder = *to),
+            Effect::Split { thing, count, new, to } => self.split(*thing, *count, *new, *to),
+            Effect::Merge { from, count, into } => self.merge(*from, *count, *into),
+            Effect::Create(thing) => self.add(thing.clone()),
+            Effect::Consume { thing, count } => self.lose(*thing, *count),
+            Effect::Set { thing, change } => self.change(*thing, |thing| set(thing, change)),
+            Effect::Offer(offer) => {
+                self.offers.insert(offer.id, offer.clone());
+                Ok(())
+            }
+            Effect::EndOffer { offer, .. } => {
+                self.offers.remove(offer).map(drop).ok_or(Misfit::NoOffer(*offer))
+            }
+            Effect::Begin(work) => {
+                self.works.insert(work.actor, work.clone());
+                Ok(())
+            }
+            Effect::EndWork { actor } => {
+                // Ending what has ended already is no error: stopping and finishing may meet.
+                self.works.remove(actor);
+                Ok(())
+            }
+            Effect::Pose { .. } | Effect::Tell { .. } => Ok(()),
+        }
+    }
+
+    /// Takes a person's things, offers and work out, for a hand-off to another region.
+    #[must_use]
+    pub fn take_out(&mut self, actor: EntityId) -> ThingsRecord {
+        let ids: Vec<EntityId> = self.held.get(&actor).into_iter().flatten().copied().collect();
+        let things = ids.into_iter().filter_map(|id| self.pull(id)).collect();
+        let is_theirs = |offer: &Offer| offer.from == actor || offer.to == actor;
+        let (offers, rest) =
+            std::mem::take(&mut self.offers).into_iter().partition(|(_, offer)| is_theirs(offer));
+        self.offers = rest;
+        let offers: BTreeMap<OfferId, Offer> = offers;
+        let works = self.works.remove(&actor).into_iter().collect();
+        ThingsRecord { things, offers: offers.into_values().collect(), works }
+    }
+
+    /// Adds a thing that is not here yet.
+    fn add(&mut self, thing: Thing) -> Result<(), Misfit> {
+        if self.things.contains_key(&thing.id) {
+            return Err(Misfit::Twice(thing.id));
+        }
+        if thing.count == 0 {
+            return Err(Misfit::Count { thing: thing.id, has: 0, count: 0 });
+        }
+        self.put(thing);
+        Ok(())
+    }
+
+    fn split(&mut self, id: EntityId, count: u32, new: EntityId, to: Holder) -> Result<(), Misfit> {
+        let thing = self.things.get(&id).ok_or(Misfit::NoThing(id))?;
+        if count == 0 || thing.count <= count {
+            return Err(Misfit::Count { thing: id, has: thing.count, count });
+        }
+        let part = Thing { id: new, count, holder: to, ..thing.clone() };
+        self.add(part)?;
+        self.lose(id, count)
+    }
+
+    fn merge(&mut self, from: EntityId, count: u32, into: EntityId) -> Result<(), Misfit> {
+        let source = self.things.get(&from).ok_or(Misfit::NoThing(from))?;
+        let target = self.things.get(&into).ok_or(Misfit::NoThing(into))?;
+        if from == into || source.kind != target.kind {
+            return Err(Misfit::Unlike { from, into });
+        }
+        let Some(sum) = target.count.checked_add(count) else {
+            return Err(Misfit::Unlike { from, into });
+        };
+        self.lose(from, count)?;
+        self.change(into, |target| target.count = sum)
+    }
+
+    fn lose(&mut self, id: EntityId, count: u32) -> Result<(), Misfit> {
+        let has = self.things.get(&id).ok_or(Misfit::NoThing(id))?.count;
+        if count == 0 || has < count {
+            return Err(Misfit::Count { thing: id, has, count });
+        }
+        if has == count {
+            self.pull(id);
+            return Ok(());
+        }
+        self.change(id, |thing| thing.count = has - count)
+    }
+
+    fn change(&mut self, id: EntityId, how: impl FnOnce(&mut Thing)) -> Result<(), Misfit> {
+        let mut thing = self.pull(id).ok_or(Misfit::NoThing(id))?;
+        how(&mut thing);
+        self.put(thing);
+        Ok(())
+    }
+
+    /// Adds a thing and its entries in every index.
+    fn put(&mut self, thing: Thing) {
+        let id = thing.id;
+        match thing.holder {
+            Holder::Held(holder) | Holder::Inside(holder) => {
+                self.held.entry(holder).or_default().insert(id);
+            }
+            Holder::Placed { at, .. } => {
+                self.cells.entry(cell_of(at)).or_default().insert(id);
+                if let Some(owner) = thing.owner {
+                    self.owned.entry(owner).or_default().insert(id);
+                }
+            }
+        }
+        self.things.insert(id, thing);
+    }
+
+    /// Removes a thing and its entries in every index.
+    fn pull(&mut self, id: EntityId) -> Option<Thing> {
+        let thing = self.things.remove(&id)?;
+        if let Some(holder) = thing.holder.of() {
+            unlink(&mut self.held, holder, id);
+        }
+        if let Some(at) = thing.place() {
+            unlink(&mut self.cells, cell_of(at), id);
+            if let Some(owner) = thing.owner {
+                unlink(&mut self.owned, owner, id);
+            }
+        }
+        Some(thing)
+    }
+}
+
+fn set(thing: &mut Thing, change: &Change) {
+    let state = &mut thing.state;
+    match change {
+        Change::Open(open) => state.open = *open,
+        Change::Locked(locked) => state.locked = *locked,
+        Change::Lit(lit) => state.lit = *lit,
+        Change::Gathered { times, ready_at } => {
+            (state.gathered, state.ready_at) = (*times, *ready_at);
+        }
+        Change::Note { note, keep } => {
+            state.notes.push(note.clone());
+            let surplus = state.notes.len().saturating_sub(usize::from(*keep));
+            state.notes.drain(..surplus);
+        }
+        Change::Owner(owner) => thing.owner = *owner,
+    }
+}
+
+const fn cell_of(at: Position) -> (i32, i32) {
+    (at.x.div_euclid(CELL_CM), at.z.div_euclid(CELL_CM))
+}
+
+/// Removes an entry from an index, and the row it leaves empty.
+fn unlink<K: Ord>(index: &mut BTreeMap<K, BTreeSet<EntityId>>, key: K, id: EntityId) {
+    let Some(row) = index.get_mut(&key) else { return };
+    row.remove(&id);
+    if row.is_empty() {
+        index.remove(&key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KIND: KindId = KindId(1);
+    const HOLDER: EntityId = EntityId(100);
+
+    fn stack(id: u64, count: u32) -> Thing {
+        Thing::new(EntityId(id), KIND, count, Holder::Held(HOLDER))
+    }
+
+    fn placed(id: u64, x: i32, z: i32) -> Thing {
+        let holder = Holder::Placed { at: Position::new(x, 0, z), yaw: Yaw::NORTH };
+        Thing::new(EntityId(id), KIND, 1, holder)
+    }
+
+    #[test]
+    fn a_stack_is_split_and_joined() {
+        let mut things = Things::default();
+        things.apply(&Effect::Create(stack(1, 5))).unwrap();
+        let to = Holder::Held(EntityId(200));
+        let split = Effect::Split { thing: EntityId(1), count: 2, new: EntityId(2), to };
+        things.apply(&split).unwrap();
+        assert_eq!(things.count_of(HOLDER, KIND), 3);
+        assert_eq!(things.count_of(EntityId(200), KIND), 2);
+        let merge = Effect::Merge { from: EntityId(1), count: 3, into: EntityId(2) };
+        things.apply(&merge).unwrap();
+        assert_eq!((things.len(), things.count_of(EntityId(200), KIND)), (1, 5));
+        assert_eq!(things.stacks_of(HOLDER), 0);
+    }
+
+    #[test]
+    fn what_does_not_fit_changes_nothing() {
+        let mut things = Things::default();
+        things.apply(&Effect::Create(stack(1, 5))).unwrap();
+        let before = things.clone();
+        let id = EntityId(1);
+        let to = Holder::Held(HOLDER);
+        for misfit in [
+            Effect::Create(stack(1, 1)),
+            Effect::Create(stack(2, 0)),
+            Effect::Consume { thing: id, count: 6 },
+            Effect::Consume { thing: EntityId(9), count: 1 },
+            Effect::Split { thing: id, count: 5, new: EntityId(2), to },
+            Effect::Split { thing: id, count: 1, new: id, to },
+            Effect::Merge { from: id, count: 1, into: id },
+            Effect::EndOffer { offer: OfferId(1), end: OfferEnd::Expired },
+        ] {
+            assert!(things.apply(&misfit).is_err(), "{misfit:?}");
+            assert_eq!(things, before);
+        }
+    }
+
+    #[test]
+    fn what_is_near_is_found_across_cells() {
+        let mut things = Things::default();
+        for (id, x, z) in [(1, 0, 0), (2, -10, -10), (3, 1_700, 0), (4, 5_000, 0)] {
+            things.apply(&Effect::Create(placed(id, x, z))).unwrap();
+        }
+        let near = |reach| {
+            let mut ids: Vec<u64> =
+                things.near(Position::new(0, 0, 0), reach).map(|thing| thing.id.0).collect();
+            ids.sort_unstable();
+            ids
+        };
+        assert_eq!(near(20), [1, 2]);
+        assert_eq!(near(1_700), [1, 2, 3]);
+        assert_eq!(near(u32::MAX), [1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn a_record_restores_everything() {
+        let mut things = Things::default();
+        things.apply(&Effect::Create(stack(1, 5))).unwrap();
+        things.apply(&Effect::Create(placed(2, 7, 7))).unwrap();
+        let owner = Change::Owner(Some(HOLDER));
+        things.apply(&Effect::Set { thing: EntityId(2), change: owner }).unwrap();
+        let record = things.record();
+        let bytes = rkyv::to_bytes::<rkyv::rancor::Error>(&record).unwrap();
+        let read = rkyv::from_bytes::<ThingsRecord, rkyv::rancor::Error>(&bytes).unwrap();
+        assert_eq!(Things::restore(read).unwrap(), things);
+        let taken = things.take_out(HOLDER);
+        assert_eq!((taken.things.len(), things.len(), things.owned_by(HOLDER)), (1, 1, 1));
+    }
+}
