@@ -1,0 +1,16 @@
+//! The client's outside: connections, keys and files. With the feature `client` only.
+//!
+//! - [`client`]: the asynchronous client, [`client::Client`].
+//! - [`connection`]: one QUIC connection to a server whose identity is checked.
+//! - [`identity`]: a person's key; [`trust`]: whose servers are trusted; [`clock`]: the time.
+
+pub mod client;
+pub mod clock;
+pub mod connection;
+mod drive;
+pub mod identity;
+pub mod trust;
+
+pub use client::{Client, ClientEvent, ConnectError, ConnectOptions, GroundDecoder, View};
+pub use identity::Identity;
+pub use trust::ServerKey;

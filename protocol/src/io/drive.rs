@@ -1,0 +1,435 @@
+//! The task behind a client: carries bytes between QUIC, the session and the picture of the
+//! world, sends inputs when they are due, and comes back after losses.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use quinn::{Connection, ConnectionError, ReadError, RecvStream, SendStream, VarInt};
+use ring::rand::{SecureRandom, SystemRandom};
+use tokio::sync::mpsc;
+use tokio::time::{sleep, timeout};
+
+use super::client::{ClientEvent, ConnectError, ConnectOptions, Shared, View};
+use super::clock::now_us;
+use super::connection::{OpenError, Opened, close_of, open};
+use crate::close::CloseCode;
+use crate::frame;
+use crate::ids::{ChunkId, ContentHash};
+use crate::limits::{CHUNK_BYTES_MAX, CHUNKS_WANTED_MAX};
+use crate::message::ServerMessage;
+use crate::message::common::features;
+use crate::message::server::Welcome;
+use crate::session::{Answer, Outcome, Prover, Session, SessionEvent};
+
+/// Bytes read from the control stream at a time.
+const READ_BYTES: usize = 64 * 1024;
+
+/// Bytes in front of a chunk on its stream: its header of 42 bytes in a frame, with room.
+const CHUNK_HEADER_BYTES_MAX: usize = 256;
+
+/// How long a chunk may take to arrive.
+const CHUNK_TIME: Duration = Duration::from_secs(30);
+
+/// Chunks that may wait to be taken in.
+const CHUNKS_WAITING_MAX: usize = 32;
+
+/// How often silence and missing ground are looked at.
+const PULSE_US: u64 = 100_000;
+
+/// How long missing ground is waited for before it is asked for again.
+const GROUND_PATIENCE_US: u64 = 5_000_000;
+
+/// Tries to come back before giving up: with the waits below about a minute and a half.
+const RETRIES_MAX: u32 = 10;
+
+/// The first wait before coming back; each further one is twice as long.
+const RETRY_MS: u64 = 250;
+
+/// The longest wait.
+const RETRY_MS_MAX: u64 = 15_000;
+
+/// A chunk as it came.
+struct Ground {
+    id: ChunkId,
+    bytes: Arc<[u8]>,
+}
+
+/// Why a connection is no longer served.
+enum Parting {
+    Ended(Outcome),
+    Redirected(String),
+}
+
+/// Connects and takes the session into the world.
+pub(super) async fn enter(
+    options: &ConnectOptions,
+    session: &mut Session,
+) -> Result<(Opened, Welcome), ConnectError> {
+    let mut opened = open(&options.destination()).await?;
+    session.prove_with(options.identity.clone().map(|identity| {
+        let server_key = opened.server_key.0;
+        Arc::new(move |nonce: &[u8; 32]| identity.prove(&server_key, nonce)) as Arc<dyn Prover>
+    }));
+    let mut out = Vec::new();
+    loop {
+        while let Some(event) = session.next_event() {
+            match event {
+                SessionEvent::Welcomed(welcome) => return Ok((opened, *welcome)),
+                SessionEvent::Ended(outcome) => {
+                    close(&opened.connection, &outcome);
+                    return Err(ConnectError::of(outcome));
+                }
+                SessionEvent::Answered { .. }
+                | SessionEvent::Begun { .. }
+                | SessionEvent::Redirected { .. }
+                | SessionEvent::Said(_) => {}
+            }
+        }
+        if session.take_output(&mut out) {
+            // A failed write shows as a failed read, which says why.
+            if let Err(error) = opened.send.write_all(&out).await {
+                tracing::debug!(%error, "hello not sent");
+            }
+            out.clear();
+        }
+        let pulse = Duration::from_micros(PULSE_US);
+        match timeout(pulse, opened.receive.read_chunk(READ_BYTES, true)).await {
+            Ok(read) => take_in(session, read),
+            Err(_) => session.tick(now_us()),
+        }
+    }
+}
+
+/// Serves the session until it ends for good.
+pub(super) async fn run(
+    mut options: ConnectOptions,
+    shared: Arc<Shared>,
+    mut opened: Opened,
+    events: mpsc::Sender<ClientEvent>,
+) {
+    loop {
+        let parting = Box::pin(serve(&options, &shared, &mut opened, &events)).await;
+        let outcome = match parting {
+            Parting::Ended(outcome) => outcome,
+            Parting::Redirected(address) => {
+                options.address = address;
+                let why = "the session goes on elsewhere".to_owned();
+                Outcome::Lost { code: CloseCode::Lost, why }
+            }
+        };
+        close(&opened.connection, &outcome);
+        shared.view().give_up();
+        let outcome = if options.reconnects && outcome.is_worth_resuming() {
+            match Box::pin(come_back(&options, &shared, &events, outcome)).await {
+                Ok(next) => {
+                    opened = next;
+                    continue;
+                }
+                Err(outcome) => outcome,
+            }
+        } else {
+            outcome
+        };
+        opened.endpoint.wait_idle().await;
+        tell(&shared, &events, ClientEvent::Ended(outcome));
+        return;
+    }
+}
+
+/// Tries to resume until it works, is refused, or is in vain.
+async fn come_back(
+    options: &ConnectOptions,
+    shared: &Shared,
+    events: &mpsc::Sender<ClientEvent>,
+    mut outcome: Outcome,
+) -> Result<Opened, Outcome> {
+    let mut wait_ms = RETRY_MS;
+    for _ in 0..RETRIES_MAX {
+        // Between half and all of it, so that a thousand clients do not come at once.
+        let retry_ms = wait_ms / 2 + u64::from(random()) % (wait_ms / 2).max(1);
+        if let Outcome::Lost { why, .. } = &outcome {
+            tell(shared, events, ClientEvent::Interrupted { why: why.clone(), retry_ms });
+        }
+        sleep(Duration::from_millis(retry_ms)).await;
+        wait_ms = (2 * wait_ms).min(RETRY_MS_MAX);
+        let mut session = shared.view().session.successor(now_us());
+        outcome = match Box::pin(enter(options, &mut session)).await {
+            Ok((opened, welcome)) => {
+                let mut view = shared.view();
+                view.session = session;
+                if let Some(event) = view.handle(SessionEvent::Welcomed(Box::new(welcome))) {
+                    drop(view);
+                    tell(shared, events, event);
+                }
+                return Ok(opened);
+            }
+            Err(ConnectError::Refused { why, retry_after_s: Some(seconds), .. }) => {
+                wait_ms = wait_ms.max(2_000 * u64::from(seconds)).min(4 * RETRY_MS_MAX);
+                Outcome::Lost { code: CloseCode::Full, why }
+            }
+            Err(ConnectError::Refused { code, why, retry_after_s: None }) => {
+                return Err(Outcome::Refused { code, why, retry_after_s: None });
+            }
+            Err(error @ (ConnectError::Open(OpenError::Trust(_)) | ConnectError::Entry(_))) => {
+                return Err(Outcome::Lost { code: CloseCode::Protocol, why: error.to_string() });
+            }
+            Err(error @ (ConnectError::Open(_) | ConnectError::Lost { .. })) => {
+                Outcome::Lost { code: CloseCode::Lost, why: error.to_string() }
+            }
+        };
+    }
+    Err(outcome)
+}
+
+/// Serves one connection until it or the session ends.
+async fn serve(
+    options: &ConnectOptions,
+    shared: &Shared,
+    opened: &mut Opened,
+    events: &mpsc::Sender<ClientEvent>,
+) -> Parting {
+    let Opened { connection, send, receive, .. } = opened;
+    let (ground_send, mut ground) = mpsc::channel::<Ground>(CHUNKS_WAITING_MAX);
+    let mut out = Vec::new();
+    let mut wanted = Wanted::default();
+    loop {
+        let pause = {
+            let mut view = shared.view();
+            wanted.look(options, &mut view);
+            send_input(&mut view, connection);
+            view.session.tick(now_us());
+            view.session.take_output(&mut out);
+            view.pause()
+        };
+        loop {
+            // The lock is not held while the application is told.
+            let mut view = shared.view();
+            let Some(event) = view.session.next_event() else { break };
+            match event {
+                SessionEvent::Ended(outcome) => return Parting::Ended(outcome),
+                SessionEvent::Redirected { address } => return Parting::Redirected(address),
+                event @ (SessionEvent::Welcomed(_)
+                | SessionEvent::Answered { .. }
+                | SessionEvent::Begun { .. }
+                | SessionEvent::Said(_)) => {
+                    let told = view.handle(event);
+                    drop(view);
+                    told.into_iter().for_each(|event| tell(shared, events, event));
+                }
+            }
+        }
+        tokio::select! {
+            datagram = connection.read_datagram() => match datagram {
+                Ok(datagram) => take_in_frame(&mut shared.view(), &datagram, connection),
+                Err(error) => lost(&mut shared.view().session, &error),
+            },
+            read = receive.read_chunk(READ_BYTES, true) => {
+                take_in(&mut shared.view().session, read);
+            }
+            written = write_some(send, &out), if !out.is_empty() => match written {
+                Some(count) => drop(out.drain(..count)),
+                // The reads say why.
+                None => out.clear(),
+            },
+            stream = connection.accept_uni() => if let Ok(stream) = stream {
+                tokio::spawn(receive_ground(stream, ground_send.clone()));
+            },
+            Some(arrived) = ground.recv() => {
+                if let Some(event) = take_in_ground(options, &mut shared.view(), arrived) {
+                    tell(shared, events, event);
+                }
+            }
+            () = shared.wake.notified() => {}
+            () = sleep(pause) => {}
+        }
+    }
+}
+
+async fn write_some(send: &mut SendStream, out: &[u8]) -> Option<usize> {
+    send.write(out).await.ok()
+}
+
+fn take_in(session: &mut Session, read: Result<Option<quinn::Chunk>, ReadError>) {
+    match read {
+        Ok(Some(chunk)) => session.receive(&chunk.bytes, now_us()),
+        Ok(None) => session.closed(None, "the server ended the control stream"),
+        Err(ReadError::ConnectionLost(error)) => lost(session, &error),
+        Err(error) => session.closed(None, &error.to_string()),
+    }
+}
+
+fn lost(session: &mut Session, error: &ConnectionError) {
+    let (code, why) = close_of(error);
+    session.closed(code, &why);
+}
+
+fn take_in_frame(view: &mut View, datagram: &[u8], connection: &Connection) {
+    let now_us = now_us();
+    view.session.heard(now_us);
+    view.round_trip_us = u64::try_from(connection.rtt().as_micros()).unwrap_or(u64::MAX);
+    view.replica.round_trip(view.round_trip_us);
+    let here = view.replica.body().position();
+    if !view.terrain.contains(ChunkId::at(0, here.x, here.z)) {
+        view.terrain.assume(here.y);
+    }
+    if let Err(error) = view.replica.frame(datagram, now_us, &view.terrain) {
+        tracing::debug!(%error, "datagram left out");
+    }
+}
+
+fn send_input(view: &mut View, connection: &Connection) {
+    let mut datagram = Vec::new();
+    let sent = view.replica.input(view.input, now_us(), &view.terrain, &mut datagram);
+    if sent.is_some() && connection.send_datagram(datagram.into()).is_err() {
+        tracing::debug!("input not sent");
+    }
+}
+
+/// The ground that was asked for, and when.
+#[derive(Default)]
+struct Wanted {
+    chunks: Vec<ChunkId>,
+    at_us: u64,
+    looked_us: u64,
+}
+
+impl Wanted {
+    fn look(&mut self, options: &ConnectOptions, view: &mut View) {
+        let now_us = now_us();
+        let has_chunks = view.session.features() & features::CHUNKS != 0;
+        let is_time = PULSE_US <= now_us.saturating_sub(self.looked_us);
+        if !is_time || !has_chunks || options.ground.is_none() || options.ground_reach <= 0 {
+            return;
+        }
+        self.looked_us = now_us;
+        let here = view.replica.body().position();
+        let mut missing = view.terrain.missing(here, options.ground_reach);
+        missing.truncate(CHUNKS_WANTED_MAX);
+        let is_new = missing.iter().any(|chunk| !self.chunks.contains(chunk));
+        let is_late = GROUND_PATIENCE_US <= now_us.saturating_sub(self.at_us);
+        if missing.is_empty() || !(is_new || is_late) {
+            return;
+        }
+        match view.session.want(missing.clone()) {
+            Ok(()) => (self.chunks, self.at_us) = (missing, now_us),
+            Err(error) => tracing::debug!(%error, "ground not asked for"),
+        }
+    }
+}
+
+async fn receive_ground(mut stream: RecvStream, to: mpsc::Sender<Ground>) {
+    let read = stream.read_to_end(CHUNK_HEADER_BYTES_MAX + CHUNK_BYTES_MAX);
+    let bytes = match timeout(CHUNK_TIME, read).await {
+        Ok(Ok(bytes)) => bytes,
+        Ok(Err(error)) => return tracing::debug!(%error, "chunk not read"),
+        Err(_) => return tracing::debug!("chunk took too long"),
+    };
+    match parse_ground(&bytes) {
+        Ok(ground) => {
+            if to.send(ground).await.is_err() {
+                tracing::trace!("chunk came after the end");
+            }
+        }
+        Err(why) => tracing::warn!(why, "chunk left out"),
+    }
+}
+
+fn parse_ground(bytes: &[u8]) -> Result<Ground, &'static str> {
+    let split = frame::split(bytes, CHUNK_HEADER_BYTES_MAX).map_err(|_| "bad header")?;
+    let (header, taken) = split.ok_or("no header")?;
+    let Ok(Some(ServerMessage::Chunk(chunk))) = ServerMessage::read(header) else {
+        return Err("another message in place of a header");
+    };
+    let body = bytes.get(taken..).unwrap_or_default();
+    if u32::try_from(body.len()) != Ok(chunk.length) || ContentHash::of(body) != chunk.hash {
+        return Err("length or hash differ from the header's");
+    }
+    Ok(Ground { id: chunk.id, bytes: body.into() })
+}
+
+fn take_in_ground(
+    options: &ConnectOptions,
+    view: &mut View,
+    ground: Ground,
+) -> Option<ClientEvent> {
+    let decoder = options.ground.as_ref()?;
+    match decoder.decode(ground.id, &ground.bytes) {
+        Ok(grid) => {
+            let here = view.replica.body().position();
+            view.terrain.insert(ground.id, grid, here);
+            Some(ClientEvent::Ground { id: ground.id, bytes: ground.bytes })
+        }
+        Err(why) => {
+            tracing::warn!(chunk = %ground.id, why, "chunk left out");
+            None
+        }
+    }
+}
+
+fn tell(shared: &Shared, events: &mpsc::Sender<ClientEvent>, event: ClientEvent) {
+    let event = match events.try_send(event) {
+        Ok(()) => return,
+        Err(mpsc::error::TrySendError::Closed(_)) => return,
+        Err(mpsc::error::TrySendError::Full(event)) => event,
+    };
+    // The end is told by the channel's closing too, so nothing is lost that matters.
+    shared.view().events_lost += 1;
+    tracing::debug!(?event, "the application does not take its events");
+}
+
+fn close(connection: &Connection, outcome: &Outcome) {
+    let code = match outcome {
+        Outcome::Left | Outcome::Refused { .. } => CloseCode::Goodbye,
+        Outcome::Lost { code, .. } => *code,
+    };
+    connection.close(VarInt::from_u32(code.number()), &[]);
+}
+
+fn random() -> u32 {
+    let mut bytes = [0; 4];
+    // Without randomness the clock will do: it is for spreading, not for secrets.
+    match SystemRandom::new().fill(&mut bytes) {
+        Ok(()) => u32::from_le_bytes(bytes),
+        Err(_) => u32::try_from(now_us() & 0xFFFF_FFFF).unwrap_or(0),
+    }
+}
+
+impl View {
+    /// How long nothing is to be done unless something arrives.
+    fn pause(&self) -> Duration {
+        let due_us = self.replica.input_due_us().unwrap_or(u64::MAX);
+        Duration::from_micros(due_us.saturating_sub(now_us()).min(PULSE_US))
+    }
+
+    /// Answers all that was asked with not knowing, after a loss.
+    fn give_up(&mut self) {
+        for request in self.session.give_up() {
+            self.answer(request, Answer::Unknown);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::server::Chunk;
+
+    fn stream(length: u32, body: &[u8]) -> Vec<u8> {
+        let id = ChunkId { level: 0, x: 1, z: 2 };
+        let mut bytes = Vec::new();
+        ServerMessage::from(Chunk { id, hash: ContentHash::of(b"ground"), length })
+            .write(&mut bytes);
+        bytes.extend_from_slice(body);
+        bytes
+    }
+
+    #[test]
+    fn a_chunk_must_be_what_its_header_says() {
+        let ground = parse_ground(&stream(6, b"ground")).ok().expect("a chunk");
+        assert_eq!((ground.id.x, &*ground.bytes), (1, b"ground".as_slice()));
+        for bad in [stream(7, b"ground"), stream(6, b"Ground"), stream(6, b""), vec![], vec![1; 40]]
+        {
+            assert!(parse_ground(&bad).is_err());
+        }
+    }
+}
