@@ -52,7 +52,8 @@ pub struct StoreOptions {
     /// Time from one group commit to the next, 5 to 10 ms: longer groups more, shorter answers
     /// sooner.
     pub group_every: Duration,
-    /// Space that is left free on the disk: the store goes read-only before it is gone.
+    /// Space that is left free on the disk: the store goes read-only before it is gone. With 0 it
+    /// does so only when a write fails.
     pub reserve_bytes: u64,
     /// How older records become newer ones; other than the program's own only in tests.
     pub migrations: &'static [Migration],

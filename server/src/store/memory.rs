@@ -368,7 +368,9 @@ mod tests {
     #[test]
     fn a_scan_goes_on_where_it_ended() {
         let store = MemoryStore::new(1);
-        (1..=5).for_each(|item| drop(put(&store, item, "x").expect("room")));
+        for item in 1..=5 {
+            put(&store, item, "x").expect("room");
+        }
         let all = Key::space(1);
         let first = store.scan(Tree::World, &all, None, 3).expect("readable");
         let rest = store.scan(Tree::World, &all, Some(&first[2].0), 9).expect("readable");

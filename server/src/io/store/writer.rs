@@ -146,6 +146,9 @@ fn commit(
 }
 
 fn has_space(shared: &Shared, bytes: u64) -> Result<(), StoreError> {
+    if shared.options.reserve_bytes == 0 {
+        return Ok(());
+    }
     let path = shared.folder.path();
     let needed = shared.options.reserve_bytes + SPACE_FACTOR * bytes;
     match free_bytes(path) {
