@@ -1,0 +1,10 @@
+//! The outside world: files, sockets, clocks. Everything here can fail and says so.
+
+pub mod keys;
+pub mod store;
+pub mod clock;
+pub mod rng;
+pub mod telemetry;
+pub mod http;
+pub mod files;
+pub mod tls;
