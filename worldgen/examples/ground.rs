@@ -1,6 +1,7 @@
 //! Prints figures of the ground, or draws a map of it as a PPM picture.
 //!
 //! - `ground figures [FILE.hgt.zip ..]`: time and bytes per chunk, over seeds and real tiles.
+//! - `ground chunk SEED|FILE LEVEL X Z OUT`: the bytes of one chunk, with its corners to compare.
 //! - `ground map SEED|FILE METRES_PER_PIXEL OUT.ppm [X Z]`: a map around a point in metres.
 #![expect(clippy::print_stdout, reason = "printing is what this example is for")]
 
@@ -25,12 +26,15 @@ fn main() -> Outcome {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["figures", files @ ..] => figures(files),
+        ["chunk", source, level, x, z, out] => {
+            chunk(source, ChunkId { level: level.parse()?, x: x.parse()?, z: z.parse()? }, out)
+        }
         ["map", source, scale, out] => map(source, scale, out, Position::default()),
         ["map", source, scale, out, x, z] => {
             let metres = |text: &str| text.parse::<i32>().map(|metres| metres * 100);
             map(source, scale, out, Position::new(metres(x)?, 0, metres(z)?))
         }
-        _ => Err("usage: ground figures [FILE ..] | ground map SEED|FILE SCALE OUT [X Z]".into()),
+        _ => Err("usage: ground figures [FILE ..] | ground chunk .. | ground map SEED|FILE SCALE OUT [X Z]".into()),
     }
 }
 
@@ -39,6 +43,16 @@ fn open(source: &str) -> Result<Box<dyn Terrain>, Box<dyn Error>> {
         Ok(seed) => Ok(Box::new(Seeded::new(seed))),
         Err(_) => Ok(Box::new(dem::load(Path::new(source), None)?)),
     }
+}
+
+fn chunk(source: &str, id: ChunkId, out: &str) -> Outcome {
+    let chunk = open(source)?.chunk(id).ok_or("outside the world")?;
+    std::fs::write(out, encode(&chunk))?;
+    let corners = [(0, 0), (64, 0), (0, 64), (64, 64)];
+    let heights = corners.map(|(column, row)| chunk.grid().sample(column, row));
+    let surface = corners.map(|(column, row)| chunk.surface()[row * 65 + column]);
+    println!("chunk {id} -> {out}: corners {heights:?} cm, {surface:?}");
+    Ok(())
 }
 
 fn map(source: &str, scale: &str, out: &str, centre: Position) -> Outcome {

@@ -163,7 +163,7 @@ mod tests {
                 ["cancel", x, "by", by] => demand.cancel(chunk(number(x)), who(by)),
                 ["leave", by] => demand.cancel_all(who(by)),
                 ["next"] => {
-                    said.push(demand.take().map_or_else(|| "-".into(), |id| id.x.to_string()))
+                    said.push(demand.take().map_or_else(|| "-".into(), |id| id.x.to_string()));
                 }
                 ["finish", x] => {
                     let who = demand.finish(chunk(number(x)));
