@@ -122,6 +122,7 @@ impl HeightGrid {
     /// Returns the height of sample (`column`, `row`) in centimetres; indices past the edge give
     /// the edge.
     #[must_use]
+    #[inline]
     pub fn sample(&self, column: usize, row: usize) -> i32 {
         let last = CHUNK_SAMPLES - 1;
         let index = row.min(last) * CHUNK_SAMPLES + column.min(last);
@@ -131,6 +132,7 @@ impl HeightGrid {
     /// Returns the height in 1/256 cm at (`x`, `z`) in 1/256 cm from the corner of a chunk of
     /// `level`, by bilinear interpolation in whole numbers.
     #[must_use]
+    #[inline]
     pub fn height_at(&self, x: i64, z: i64, level: u8) -> i64 {
         let spacing = (100 * 256) << u32::from(level.min(crate::ids::ChunkId::LEVEL_MAX));
         let last = i64::try_from(CHUNK_SAMPLES - 1).unwrap_or(0) * spacing;
