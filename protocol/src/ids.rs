@@ -88,6 +88,12 @@ impl IdMint {
         Self { next: first, end: first + (1 << Self::COUNT_BITS) }
     }
 
+    /// Returns this mint and leaves one that has run out, until it is given back.
+    #[must_use]
+    pub const fn lend(&mut self) -> Self {
+        core::mem::replace(self, Self { next: 0, end: 0 })
+    }
+
     /// Returns a number that was never returned before.
     ///
     /// # Panics

@@ -8,3 +8,5 @@ pub mod telemetry;
 pub mod http;
 pub mod files;
 pub mod tls;
+pub mod lobby;
+pub mod quic;

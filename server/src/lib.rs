@@ -1,8 +1,31 @@
-//! The host.
+//! The host: shards, sessions, QUIC, storage, admission, operations.
+//!
+//! It wires the other crates together and is the only one that opens sockets to players or the
+//! store. Reading order:
+//! - [`region`], [`shard`]: the world in regions, each stepped as a pure function.
+//! - [`switchboard`], [`post`], [`session`], [`people`], [`rows`]: the gateway's pure parts.
+//! - [`admission`], [`token`], [`ticket`], [`identity`]: who may come in.
+//! - [`config`], [`status`], [`directory`]: what operators set and see.
+//! - [`store`]: what is kept; [`actors`]: who routes; [`io`]: the outside world.
+
+pub mod actors;
+pub mod admission;
+pub mod capabilities;
 pub mod config;
+pub mod directory;
+pub mod identity;
 pub mod io;
+pub mod people;
+pub mod post;
+pub mod region;
+pub mod rows;
+pub mod session;
+pub mod shard;
 pub mod status;
 pub mod store;
-pub mod admission;
-pub mod identity;
+pub mod switchboard;
+pub mod ticket;
 pub mod token;
+
+/// The id of no world: a server that hosts none lets nobody in.
+pub const NO_WORLD: protocol::ids::WorldId = protocol::ids::WorldId(0);

@@ -44,6 +44,11 @@ impl GroundMap {
         self.chunks.remove(&(id.x, id.z))
     }
 
+    /// Lets go of every chunk that `keep` does not ask to keep.
+    pub fn retain(&mut self, keep: impl Fn(ChunkId) -> bool) {
+        self.chunks.retain(|&(x, z), _| keep(ChunkId { level: 0, x, z }));
+    }
+
     /// Returns the chunk of this id if it is here.
     #[must_use]
     pub fn chunk(&self, id: ChunkId) -> Option<&Arc<Chunk>> {

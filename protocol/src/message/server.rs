@@ -4,7 +4,7 @@ use super::common::{Appearance, Audience, Capability};
 use super::{bodies, messages};
 use crate::ids::{ChunkId, ContentHash, EntityId, PersonId, SessionId, WorldId};
 use crate::motion::MotionRules;
-use crate::rules::{Event, Offer, Thing, Why};
+use crate::rules::{Event, KindId, Offer, OfferEnd, OfferId, Thing, Why};
 use crate::units::{Position, Tick, Yaw};
 use crate::utterance::Utterance;
 
@@ -164,7 +164,7 @@ bodies! {
         /// Something.
         Thing {
             /// Its number in the table of kinds.
-            kind: u16,
+            kind: KindId,
             /// How many.
             count: u32,
             /// What is written on it.
@@ -240,10 +240,10 @@ bodies! {
     /// An exchange is no longer on offer.
     #[derive(Eq)]
     struct OfferEnded {
-        /// The offer's id.
-        pub offer: u64,
-        /// Whether it was accepted and carried out.
-        pub accepted: bool,
+        /// Which.
+        pub offer: OfferId,
+        /// How it ended.
+        pub end: OfferEnd,
     }
 
     /// Word from the operator, or about the session.

@@ -1,0 +1,325 @@
+//! Gateway actor: owns the beat of the world, and everything between connections and shards.
+//!
+//! | in             | from          | effect                                              |
+//! |----------------|---------------|-----------------------------------------------------|
+//! | [`Knock`]      | lobby         | a place, or a refusal                               |
+//! | [`Reacted`]    | session       | what a client's message leads to                    |
+//! | [`Gone`]       | session       | the avatar waits for its driver, or goes            |
+//! | [`Stepped`]    | shard         | frames and letters go out, the journal to the store |
+//! | `ChunkReady`   | generator     | laid under shards, sent to clients                  |
+//! | [`Order`]      | operator      | carried out                                         |
+//!
+//! | out           | to        | when the receiver is full                                  |
+//! |---------------|-----------|------------------------------------------------------------|
+//! | [`Step`]      | shard     | fatal: a shard has answered before it is asked again       |
+//! | `NeedChunk`   | generator | asked again at the next look around                        |
+//! | [`Mute`]      | session   | told again with the next change                            |
+//! | control bytes | client    | the client is too slow: its stay ends                      |
+//! | datagrams     | client    | dropped by QUIC: the next one supersedes                   |
+
+mod enter;
+mod ground;
+mod operate;
+mod tick;
+mod words;
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, RwLock};
+
+use actix::prelude::*;
+use bytes::Bytes;
+use protocol::close::CloseCode;
+use protocol::ids::{ChunkId, EntityId, PersonId, SessionId, ShardId};
+use protocol::message::ServerMessage;
+use protocol::message::client::Degree;
+use protocol::units::Tick;
+use quinn::Connection;
+use tokio::sync::{mpsc, watch};
+use worldgen::actors::generator::{ChunkReady, GeneratorActor};
+
+use super::session::SessionActor;
+use super::shard::{Step, Stepped};
+use crate::admission::Refusal;
+use crate::config::Config;
+use crate::io::clock::{Clock, Pace};
+use crate::io::lobby::{Examined, Lobby};
+use crate::io::quic::{self, Inbox};
+use crate::people::PersonRecord;
+use crate::post::Post;
+use crate::region::Regions;
+use crate::rows::ClockRow;
+use crate::session::Reaction;
+use crate::shard::batch::{StepOutput, Whereabouts};
+use crate::shard::viewer::ClientKey;
+use crate::status::StatusBoard;
+use crate::status::names::HostMetrics;
+use crate::store::{Batch, Epoch, Progress};
+use crate::switchboard::Switchboard;
+
+pub use operate::Order;
+
+/// Messages that may wait: 4,000 clients, four messages each between two ticks.
+const MAILBOX: usize = 16_384;
+
+/// Control messages that may wait for one client: two seconds of a crowd's comings and goings.
+const OUTGOING_MAX: usize = 512;
+
+/// Somebody who may come in asks for a place.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Entered, Refusal>")]
+pub struct Knock {
+    /// Who.
+    pub examined: Box<Examined>,
+    /// Their connection.
+    pub connection: Connection,
+}
+
+/// A place in the world.
+#[derive(Debug)]
+pub struct Entered {
+    /// What the client is called from now on.
+    pub client: ClientKey,
+    /// Who judges its messages.
+    pub session: Addr<SessionActor>,
+    /// What is to be written to its control stream.
+    pub outgoing: mpsc::Receiver<Bytes>,
+}
+
+/// What a client's message leads to.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Reacted {
+    /// Whose message.
+    pub client: ClientKey,
+    /// What.
+    pub reaction: Reaction,
+}
+
+/// A connection is over, or broke the protocol.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Gone {
+    /// Whose.
+    pub client: ClientKey,
+    /// What happened, for logs.
+    pub why: String,
+    /// The code to close with, if the connection still stands.
+    pub code: Option<CloseCode>,
+}
+
+/// One connected client.
+struct Client {
+    session: SessionId,
+    person: PersonId,
+    avatar: EntityId,
+    name: String,
+    drives_until_s: u64,
+    connection: Connection,
+    outgoing: mpsc::Sender<Bytes>,
+    actor: Addr<SessionActor>,
+    ignored: BTreeMap<PersonId, Degree>,
+    channels: BTreeSet<String>,
+    wanted: BTreeSet<ChunkId>,
+}
+
+/// An avatar whose driver is away.
+struct Away {
+    since_ms: u64,
+}
+
+/// What the composition root gives a gateway.
+pub struct Outfit {
+    /// How the world is divided.
+    pub regions: Regions,
+    /// Finds people out.
+    pub lobby: Arc<Lobby>,
+    /// The settings in force.
+    pub config: Arc<RwLock<Config>>,
+    /// What each shard writes as.
+    pub epochs: Vec<(ShardId, Epoch)>,
+    /// What operators look at.
+    pub board: Arc<StatusBoard>,
+    /// Makes ground.
+    pub generator: Addr<GeneratorActor>,
+    /// What clients sent.
+    pub inbox: Rc<RefCell<Inbox>>,
+    /// The world's rules as clients are told them.
+    pub welcome: enter::Welcoming,
+    /// World time so far.
+    pub clock: ClockRow,
+    /// Ticks per second.
+    pub hz: u16,
+}
+
+/// The middle of a running server.
+pub struct GatewayActor {
+    outfit: Outfit,
+    shards: Vec<Recipient<Step>>,
+    routes: Switchboard,
+    clients: BTreeMap<ClientKey, Client>,
+    people: BTreeMap<PersonId, PersonRecord>,
+    owners: BTreeMap<EntityId, PersonId>,
+    away: BTreeMap<EntityId, Away>,
+    post: Post,
+    unsaved: Vec<Batch>,
+    progress: watch::Receiver<Progress>,
+    whereabouts: Vec<Whereabouts>,
+    ground: ground::Laid,
+    beat: Beat,
+    metrics: HostMetrics,
+    stop: Option<operate::Stop>,
+    next_client: u64,
+}
+
+/// Where the beat of the world stands.
+struct Beat {
+    clock: Clock,
+    pace: Pace,
+    tick: Tick,
+    shared_tick: Arc<AtomicU64>,
+    /// Steps asked for and not yet answered.
+    open: usize,
+    began_at: std::time::Duration,
+    saved_at_ms: u64,
+    spare: Vec<Box<StepOutput>>,
+    skipped: u64,
+    status: Vec<crate::status::ShardStatus>,
+    is_survey: bool,
+}
+
+impl GatewayActor {
+    /// Returns the gateway of a world whose shards are started by `shards` with its address.
+    pub fn start(
+        outfit: Outfit,
+        shards: impl FnOnce(Recipient<Stepped>) -> Vec<Recipient<Step>> + 'static,
+    ) -> Addr<Self> {
+        Self::create(move |ctx| {
+            let shards = shards(ctx.address().recipient());
+            let beat = Beat {
+                clock: Clock::start(),
+                pace: Pace::new(u32::from(outfit.hz)),
+                tick: outfit.clock.tick,
+                shared_tick: Arc::new(AtomicU64::new(outfit.clock.tick.0)),
+                open: 0,
+                began_at: std::time::Duration::ZERO,
+                saved_at_ms: 0,
+                spare: Vec::new(),
+                skipped: 0,
+                status: vec![crate::status::ShardStatus::default(); shards.len()],
+                is_survey: false,
+            };
+            Self {
+                routes: Switchboard::new(outfit.regions),
+                shards,
+                clients: BTreeMap::new(),
+                people: BTreeMap::new(),
+                owners: BTreeMap::new(),
+                away: BTreeMap::new(),
+                post: Post::default(),
+                unsaved: Vec::new(),
+                progress: outfit.lobby.store.subscribe(),
+                whereabouts: Vec::new(),
+                ground: ground::Laid::default(),
+                beat,
+                metrics: HostMetrics::default(),
+                stop: None,
+                next_client: 1,
+                outfit,
+            }
+        })
+    }
+
+    /// Sends a message on a client's control stream; one that cannot keep up is put out.
+    fn send(&mut self, client: ClientKey, message: &ServerMessage) {
+        let Some(to) = self.clients.get(&client) else { return };
+        let mut bytes = Vec::new();
+        message.write(&mut bytes);
+        self.metrics.message_out(message.name().0);
+        if to.outgoing.try_send(bytes.into()).is_err() {
+            let why = "the client does not read what it is told";
+            self.put_out(client, &Refusal::for_now(CloseCode::Flooding, why, 1));
+        }
+    }
+
+    /// Sends a message to everyone.
+    fn send_all(&mut self, message: &ServerMessage) {
+        let clients: Vec<ClientKey> = self.clients.keys().copied().collect();
+        for client in clients {
+            self.send(client, message);
+        }
+    }
+
+    /// Ends a client's stay with a reason; its avatar waits, unless it left for good.
+    fn put_out(&mut self, client: ClientKey, refusal: &Refusal) {
+        let Some(gone) = self.unseat(client) else { return };
+        self.metrics.closed(refusal.code);
+        quic::close(&gone.connection, refusal.code, &refusal.why);
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.beat.clock.elapsed_ms()
+    }
+}
+
+impl Actor for GatewayActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(MAILBOX);
+        ctx.run_later(self.beat.pace.until_next(), Self::tick);
+    }
+}
+
+impl Handler<Knock> for GatewayActor {
+    type Result = Result<Entered, Refusal>;
+
+    fn handle(&mut self, knock: Knock, ctx: &mut Self::Context) -> Self::Result {
+        self.enter(*knock.examined, knock.connection, ctx)
+    }
+}
+
+impl Handler<Reacted> for GatewayActor {
+    type Result = ();
+
+    fn handle(&mut self, Reacted { client, reaction }: Reacted, _: &mut Self::Context) {
+        self.react(client, reaction);
+    }
+}
+
+impl Handler<Gone> for GatewayActor {
+    type Result = ();
+
+    fn handle(&mut self, Gone { client, why, code }: Gone, _: &mut Self::Context) {
+        match code {
+            Some(code) => self.put_out(client, &Refusal::for_good(code, why)),
+            None => drop(self.unseat(client)),
+        }
+    }
+}
+
+impl Handler<Stepped> for GatewayActor {
+    type Result = ();
+
+    fn handle(&mut self, stepped: Stepped, ctx: &mut Self::Context) {
+        self.take_step(stepped);
+        if self.beat.open == 0 {
+            self.end_tick(ctx);
+        }
+    }
+}
+
+impl Handler<ChunkReady> for GatewayActor {
+    type Result = ();
+
+    fn handle(&mut self, ready: ChunkReady, _: &mut Self::Context) {
+        self.lay(&ready);
+    }
+}
+
+/// Counts a tick for those on other threads.
+fn share(tick: Tick, shared: &AtomicU64) {
+    shared.store(tick.0, Ordering::Relaxed);
+}

@@ -1,0 +1,287 @@
+//! Coming in and going: places, welcomes, and avatars whose drivers are away.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use actix::prelude::*;
+use protocol::close::CloseCode;
+use protocol::ids::{ContentHash, EntityId, SessionId};
+use protocol::message::client::Degree;
+use protocol::message::common::{MINOR, features};
+use protocol::message::server::{Being, Welcome, WorldName};
+use protocol::motion::{Body, MotionRules};
+use quinn::Connection;
+use tokio::sync::mpsc;
+use tracing::info;
+
+use super::{Away, Client, Entered, GatewayActor, OUTGOING_MAX};
+use crate::actors::session::SessionActor;
+use crate::admission::rates::SessionRates;
+use crate::admission::{Refusal, names};
+use crate::directory::Presence;
+use crate::io::clock;
+use crate::io::lobby::Examined;
+use crate::people::PersonRecord;
+use crate::session::Session;
+use crate::shard::avatar::Avatar;
+use crate::shard::batch::{Command, Traveller};
+use crate::shard::entities::About;
+use crate::shard::viewer::ClientKey;
+use protocol::rules::ThingsRecord;
+
+/// What every welcome says of the world.
+#[derive(Clone, Debug)]
+pub struct Welcoming {
+    /// The world.
+    pub world: WorldName,
+    /// Hash of its kinds and recipes.
+    pub rules: ContentHash,
+    /// How bodies move.
+    pub motion: MotionRules,
+}
+
+impl GatewayActor {
+    /// Gives somebody who may come in a place.
+    pub(super) fn enter(
+        &mut self,
+        examined: Examined,
+        connection: Connection,
+        ctx: &mut Context<Self>,
+    ) -> Result<Entered, Refusal> {
+        if self.stop.is_some() {
+            return Err(Refusal::for_now(CloseCode::Stopping, "the server is stopping", 10));
+        }
+        let Examined { admitted, owner, drives_until_s, things, resumes, hello } = examined;
+        let (person, avatar) = (admitted.person, owner.avatar);
+        let is_owner = owner.person == person;
+        if !is_owner && self.routes.seat(avatar).is_some_and(|seat| seat.client.is_some()) {
+            let why = "the avatar is being driven by somebody else";
+            return Err(Refusal::for_now(CloseCode::Unauthorized, why, 10));
+        }
+        self.replace(person, avatar);
+        let name = self.name_for(person, &admitted.name);
+        let session = resumes
+            .filter(|_| self.away.contains_key(&avatar))
+            .unwrap_or_else(|| SessionId(self.outfit.lobby.mint()));
+        let is_resumed = resumes == Some(session);
+        let client = ClientKey(self.next_client);
+        self.next_client += 1;
+        // Whoever is here already is kept as they are; the store may lag behind by seconds.
+        let mut record = self.people.get(&owner.person).cloned().unwrap_or(owner);
+        if is_owner {
+            record.name.clone_from(&name);
+        }
+        self.seat(client, &record, things);
+        self.people.insert(record.person, record.clone());
+        self.owners.insert(avatar, record.person);
+        let (outgoing, taken) = mpsc::channel(OUTGOING_MAX);
+        let rates = {
+            let config = self.outfit.config.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+            SessionRates::new(&config, clock::unix_ms())
+        };
+        let ignored = if is_owner { record.ignored.clone() } else { Default::default() };
+        let judge = Session::new((session, person, avatar, name.clone()), ignored.clone(), rates);
+        let gateway = (ctx.address().recipient(), ctx.address().recipient());
+        let actor = SessionActor::new(client, judge, gateway, Arc::clone(&self.beat.shared_tick));
+        let actor = actor.start();
+        let place = Client {
+            session,
+            person,
+            avatar,
+            name: name.clone(),
+            drives_until_s,
+            connection,
+            outgoing,
+            actor: actor.clone(),
+            ignored,
+            channels: BTreeSet::new(),
+            wanted: BTreeSet::new(),
+        };
+        self.clients.insert(client, place);
+        self.outfit.lobby.directory.put(
+            person,
+            Presence {
+                name,
+                role: admitted.role.to_string(),
+                avatar,
+                session,
+                client: Some(client),
+                region: self.outfit.regions.index_of(record.position),
+                muted_until: 0,
+            },
+        );
+        self.welcome(client, &record, (admitted.role.name(), is_resumed), &hello);
+        self.metrics.joins.increment(1);
+        if is_resumed {
+            self.metrics.resumes.increment(1);
+        }
+        info!(%session, %avatar, resumed = is_resumed, "entered");
+        Ok(Entered { client, session: actor, outgoing: taken })
+    }
+
+    /// Puts out whoever drives this avatar, and the person's own earlier connection.
+    fn replace(&mut self, person: protocol::ids::PersonId, avatar: EntityId) {
+        let replaced: Vec<ClientKey> = self
+            .clients
+            .iter()
+            .filter(|(_, client)| client.person == person || client.avatar == avatar)
+            .map(|(&key, _)| key)
+            .collect();
+        for client in replaced {
+            let why = "the same person came in from elsewhere";
+            self.put_out(client, &Refusal::for_good(CloseCode::Replaced, why));
+        }
+    }
+
+    fn name_for(&self, person: protocol::ids::PersonId, wanted: &str) -> String {
+        names::distinct(wanted, |taken| {
+            self.clients
+                .values()
+                .any(|client| client.person != person && names::folded(&client.name) == taken)
+        })
+    }
+
+    /// Brings the avatar in, if it is not here, and seats the client.
+    fn seat(
+        &mut self,
+        client: ClientKey,
+        record: &PersonRecord,
+        things: Vec<protocol::rules::Thing>,
+    ) {
+        let avatar = record.avatar;
+        self.away.remove(&avatar);
+        if self.routes.seat(avatar).is_none() {
+            let being = Being::Avatar {
+                person: record.person,
+                name: record.name.clone(),
+                appearance: record.appearance.clone(),
+            };
+            let about = Arc::new(About { being, version: 0 });
+            let body = Body::standing(record.position, record.yaw);
+            let avatar = Avatar::new(avatar, record.person, about, body);
+            let things = ThingsRecord { things, ..ThingsRecord::default() };
+            let traveller = Traveller { avatar, things, viewer: None, errand: None };
+            let enter = Command::Enter(Box::new(traveller));
+            self.routes.enter(record.avatar, record.position, enter);
+        }
+        self.routes.drive(avatar, client);
+        let hidden = self.hidden_from(record);
+        self.routes.command(avatar, Command::Attach { avatar, client, hidden });
+    }
+
+    /// Returns the avatars that somebody is not to see: those they block, and who block them.
+    fn hidden_from(&self, record: &PersonRecord) -> BTreeSet<EntityId> {
+        let blocked = record
+            .ignored
+            .iter()
+            .filter(|(_, degree)| **degree == Degree::Block)
+            .filter_map(|(person, _)| self.people.get(person));
+        let blocking = self.people.values().filter(|other| {
+            other.ignored.get(&record.person).is_some_and(|degree| *degree == Degree::Block)
+        });
+        blocked.chain(blocking).map(|other| other.avatar).collect()
+    }
+
+    fn welcome(
+        &mut self,
+        client: ClientKey,
+        record: &PersonRecord,
+        (role, resumed): (&str, bool),
+        hello: &protocol::message::client::Hello,
+    ) {
+        let Some(place) = self.clients.get(&client) else { return };
+        let Welcoming { world, rules, motion } = self.outfit.welcome.clone();
+        let (session, person, avatar) = (place.session, place.person, place.avatar);
+        debug_assert!(MINOR == 0, "a later minor version negotiates here");
+        let message = Welcome {
+            session,
+            resumed,
+            person,
+            avatar,
+            role: role.into(),
+            world,
+            rules,
+            features: hello.features & features::ALL,
+            tick: self.beat.tick,
+            hz: self.outfit.hz,
+            pace_permille: 1_000,
+            motion,
+            position: record.position,
+            yaw: record.yaw,
+            appearance: record.appearance.clone(),
+            ticket: self.outfit.lobby.ticket(session, person, avatar),
+            capabilities: crate::capabilities::answer(&hello.capabilities),
+        };
+        self.send(client, &message.into());
+    }
+
+    /// Takes a client off its avatar, which waits for it to come back.
+    pub(super) fn unseat(&mut self, client: ClientKey) -> Option<Client> {
+        let gone = self.clients.remove(&client)?;
+        let avatar = gone.avatar;
+        if self.routes.release(client).is_some() {
+            self.routes.command(avatar, Command::Detach { avatar });
+            self.away.insert(avatar, Away { since_ms: self.now_ms() });
+        }
+        if self.owners.get(&avatar) == Some(&gone.person) {
+            self.outfit.lobby.directory.change(gone.person, |presence| presence.client = None);
+        } else {
+            // A borrower leaves the avatar behind and is nobody here without it.
+            self.outfit.lobby.directory.remove(gone.person);
+        }
+        self.forget_ground(client);
+        info!(session = %gone.session, "left or lost");
+        Some(gone)
+    }
+
+    /// Ends a stay for good: the avatar goes, and what is kept of it is written.
+    pub(super) fn leave(&mut self, client: ClientKey) {
+        let Some(gone) = self.unseat(client) else { return };
+        crate::io::quic::close(&gone.connection, CloseCode::Goodbye, "left");
+        self.send_home(gone.avatar);
+    }
+
+    /// Takes an avatar out of the world and writes down where it was.
+    pub(super) fn send_home(&mut self, avatar: EntityId) {
+        self.away.remove(&avatar);
+        self.routes.leave(avatar);
+        let Some(owner) = self.owners.remove(&avatar) else { return };
+        self.outfit.lobby.directory.remove(owner);
+        if let Some(record) = self.people.remove(&owner) {
+            self.save_people(&[record]);
+        }
+    }
+
+    /// Sends home everyone whose driver has been away for longer than the grace.
+    pub(super) fn send_home_the_lost(&mut self) {
+        let grace_ms = {
+            let config = self.outfit.config.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+            u64::from(config.session.resume_grace_s) * 1_000
+        };
+        let now_ms = self.now_ms();
+        let lost: Vec<EntityId> = self
+            .away
+            .iter()
+            .filter(|(_, away)| now_ms.saturating_sub(away.since_ms) >= grace_ms)
+            .map(|(&avatar, _)| avatar)
+            .collect();
+        for avatar in lost {
+            self.send_home(avatar);
+        }
+    }
+
+    /// Puts out whoever's right to drive has ended.
+    pub(super) fn end_lendings(&mut self) {
+        let now_s = clock::unix_s();
+        let ended: Vec<ClientKey> = self
+            .clients
+            .iter()
+            .filter(|(_, client)| client.drives_until_s <= now_s)
+            .map(|(&key, _)| key)
+            .collect();
+        for client in ended {
+            let why = "the right to drive this avatar has ended";
+            self.put_out(client, &Refusal::for_good(CloseCode::LendingEnded, why));
+        }
+    }
+}

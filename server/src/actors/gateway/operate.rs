@@ -1,0 +1,145 @@
+//! What operators order: people put out, muted, moved, told; the world stopped.
+
+use std::time::Duration;
+
+use actix::prelude::*;
+use protocol::close::CloseCode;
+use protocol::ids::PersonId;
+use protocol::message::server::{Notice, Stopping};
+use protocol::units::Position;
+use tracing::info;
+
+use super::GatewayActor;
+use crate::actors::session::Mute;
+use crate::admission::Refusal;
+use crate::people::PersonRecord;
+use crate::shard::batch::Command;
+use crate::shard::viewer::ClientKey;
+
+/// How long the store may take to write the last things before the process ends.
+const LAST_WRITES: Duration = Duration::from_secs(10);
+
+/// What an operator orders of the running world.
+#[derive(Clone, Debug, PartialEq, Eq, Message)]
+#[rtype(result = "Result<(), NotHere>")]
+pub enum Order {
+    /// Puts a person out, with a code and the reason.
+    PutOut(PersonId, CloseCode, String),
+    /// Forbids a person to speak until a moment (Unix time in milliseconds); 0 allows it.
+    Mute(PersonId, u64),
+    /// Moves a person's avatar.
+    Move(PersonId, Position),
+    /// Tells everyone something.
+    Announce(String),
+    /// Stops the server after a delay, with the reason.
+    Stop(Duration, String),
+    /// Goes on after all.
+    StopNot,
+}
+
+/// The person is not in the world.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0} is not in the world; `ecumene player list` shows who is")]
+pub struct NotHere(pub PersonId);
+
+/// A stop that is under way.
+#[derive(Debug)]
+pub struct Stop {
+    at_ms: u64,
+    why: String,
+    is_done: bool,
+}
+
+impl Handler<Order> for GatewayActor {
+    type Result = Result<(), NotHere>;
+
+    fn handle(&mut self, order: Order, _: &mut Self::Context) -> Self::Result {
+        match order {
+            Order::PutOut(person, code, why) => {
+                let client = self.client_of(person)?;
+                self.put_out(client, &Refusal::for_good(code, why));
+            }
+            Order::Mute(person, until_ms) => {
+                let client = self.client_of(person)?;
+                let Some(place) = self.clients.get(&client) else { return Err(NotHere(person)) };
+                let (actor, avatar) = (place.actor.clone(), place.avatar);
+                // A session whose mailbox is full is full of words: it is told first thereafter.
+                actor.try_send(Mute { until_ms }).or_else(|_| Err(NotHere(person)))?;
+                let muted = until_ms > 0;
+                self.routes.command(avatar, Command::Mute { avatar, muted });
+                self.outfit.lobby.directory.change(person, |presence| {
+                    presence.muted_until = until_ms / 1_000;
+                });
+            }
+            Order::Move(person, position) => {
+                let avatar = self.people.get(&person).ok_or(NotHere(person))?.avatar;
+                self.routes.command(avatar, Command::Place { avatar, position });
+            }
+            Order::Announce(text) => self.send_all(&Notice { text }.into()),
+            Order::Stop(delay, why) => self.begin_stop(delay, why),
+            Order::StopNot => {
+                if self.stop.take().is_some() {
+                    let text = "the server goes on after all".into();
+                    self.send_all(&Notice { text }.into());
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl GatewayActor {
+    fn client_of(&self, person: PersonId) -> Result<ClientKey, NotHere> {
+        let found = self.clients.iter().find(|(_, client)| client.person == person);
+        found.map(|(&key, _)| key).ok_or(NotHere(person))
+    }
+
+    fn begin_stop(&mut self, delay: Duration, why: String) {
+        let in_ms = u32::try_from(delay.as_millis()).unwrap_or(u32::MAX);
+        self.stop = Some(Stop {
+            at_ms: self.now_ms().saturating_add(u64::from(in_ms)),
+            why: why.clone(),
+            is_done: false,
+        });
+        info!(in_ms, "stopping");
+        self.send_all(&Stopping { in_ms, why }.into());
+    }
+
+    /// Stops the world if it is time; returns whether it stopped.
+    pub(super) fn stop_is_due(&mut self, ctx: &mut Context<Self>) -> bool {
+        let now_ms = self.now_ms();
+        let Some(stop) = &mut self.stop else { return false };
+        if stop.is_done || now_ms < stop.at_ms {
+            return stop.is_done;
+        }
+        stop.is_done = true;
+        let refusal = Refusal::for_now(CloseCode::Stopping, stop.why.clone(), 10);
+        let clients: Vec<ClientKey> = self.clients.keys().copied().collect();
+        for client in clients {
+            self.put_out(client, &refusal);
+        }
+        let records: Vec<PersonRecord> = self.people.values().cloned().collect();
+        self.save_people(&records);
+        self.save_clock();
+        let written = self.outfit.lobby.store.flush();
+        let last = async move { tokio::time::timeout(LAST_WRITES, written).await };
+        ctx.spawn(last.into_actor(self).map(|written, _, _| {
+            let code = match written {
+                Ok(Ok(number)) => {
+                    info!(%number, "everything is written");
+                    0
+                }
+                Ok(Err(error)) => {
+                    tracing::error!(%error, "the last changes could not be written");
+                    1
+                }
+                Err(_) => {
+                    tracing::error!("the last changes took too long to write");
+                    1
+                }
+            };
+            System::current().stop_with_code(code);
+        }));
+        true
+    }
+}

@@ -1,0 +1,351 @@
+//! The beat: one batch to every shard, one answer from each, and what it carries.
+
+use std::time::Duration;
+
+use actix::prelude::*;
+use bytes::Bytes;
+use protocol::limits::DATAGRAM_BYTES_MAX;
+use protocol::message::ServerMessage;
+use protocol::message::client::Degree;
+use protocol::units::Tick;
+use tracing::{error, warn};
+
+use super::{GatewayActor, Stepped, share};
+use crate::actors::shard::Step;
+use crate::people::PersonRecord;
+use crate::region::RegionIndex;
+use crate::rows;
+use crate::shard::batch::{Change, Letter, StepOutput};
+use crate::status::{Dot, DotKind, DotSample, ShardStatus, Status, StoreStatus};
+use crate::store::{Batch, Number, StoreError, Tree};
+
+/// World time at full pace.
+const FULL_PACE: u16 = 1_000;
+
+/// Ticks between two looks at where everyone is, for the operators' map.
+const PICTURE_TICKS: u64 = 5;
+
+impl GatewayActor {
+    /// Begins a tick: asks every shard for a step.
+    pub(super) fn tick(&mut self, ctx: &mut Context<Self>) {
+        self.beat.began_at = self.beat.clock.elapsed();
+        self.beat.tick = self.beat.tick.next();
+        share(self.beat.tick, &self.beat.shared_tick);
+        self.end_lendings();
+        self.deliver_confirmed();
+        self.take_inputs();
+        let survey_ms = self.survey_interval_ms();
+        self.beat.is_survey = self.now_ms().saturating_sub(self.beat.saved_at_ms) >= survey_ms;
+        self.whereabouts.clear();
+        let is_shown = self.beat.tick.0.is_multiple_of(PICTURE_TICKS);
+        let budget = self.frame_budget();
+        for (index, shard) in (0..).zip(&self.shards) {
+            let mut input = self.routes.take(RegionIndex(index), self.beat.tick);
+            input.pace_permille = FULL_PACE;
+            input.frame_bytes_max = budget;
+            input.is_survey = self.beat.is_survey || is_shown;
+            let output = self.beat.spare.pop().unwrap_or_default();
+            if shard.try_send(Step { input, output }).is_err() {
+                error!(shard = index, "a shard takes no step; stopping the world");
+                ctx.stop();
+                System::current().stop_with_code(1);
+                return;
+            }
+            self.beat.open += 1;
+        }
+    }
+
+    fn take_inputs(&mut self) {
+        let inbox = std::rc::Rc::clone(&self.outfit.inbox);
+        let mut inbox = inbox.borrow_mut();
+        let mut count = 0;
+        for (client, datagram) in inbox.drain() {
+            self.routes.input(client, datagram);
+            count += 1;
+        }
+        self.metrics.datagrams_in.increment(count);
+        self.metrics.bytes_in.increment(std::mem::take(&mut inbox.bytes));
+        self.metrics.inputs_dropped.increment(std::mem::take(&mut inbox.refused));
+    }
+
+    fn survey_interval_ms(&self) -> u64 {
+        let config = self.outfit.config.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        u64::from(config.store.position_interval_s) * 1_000
+    }
+
+    fn frame_budget(&self) -> usize {
+        let config = self.outfit.config.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        (config.interest.downlink_bytes_per_tick as usize).min(DATAGRAM_BYTES_MAX)
+    }
+
+    /// Takes what one shard's step put out.
+    pub(super) fn take_step(&mut self, stepped: Stepped) {
+        let Stepped { region, mut output, took, .. } = stepped;
+        self.beat.open = self.beat.open.saturating_sub(1);
+        self.send_frames(&mut output);
+        let numbers = self.store_journal(region, &mut output);
+        for Letter { to, message, after } in output.letters.drain(..) {
+            match after.and_then(|entry| numbers.get(entry).copied().flatten()) {
+                Some(number) => self.post.keep(number, to, message),
+                None => self.send_letter(to, &message),
+            }
+        }
+        for (_, traveller) in &output.travellers {
+            self.metrics.handoffs.increment(1);
+            let person = traveller.avatar.person;
+            let regions = self.outfit.regions;
+            let place = traveller.avatar.body.position();
+            self.outfit.lobby.directory.change(person, |presence| {
+                presence.region = regions.index_of(place);
+            });
+        }
+        self.routes.absorb(&mut output);
+        self.whereabouts.append(&mut output.whereabouts);
+        self.want_ground(&mut output.wanted);
+        self.note_shard(region, &output, took);
+        output.frame_bytes.clear();
+        self.beat.spare.push(output);
+    }
+
+    fn send_frames(&mut self, output: &mut StepOutput) {
+        let bytes = Bytes::from(std::mem::take(&mut output.frame_bytes));
+        let mut start = 0;
+        for (client, end) in output.frames.drain(..) {
+            let frame = bytes.slice(start..end);
+            start = end;
+            let Some(to) = self.clients.get(&client) else { continue };
+            // A connection that is closing says so itself; a full buffer drops the oldest.
+            if to.connection.send_datagram(frame).is_ok() {
+                self.metrics.frames_out.increment(1);
+            }
+        }
+        self.metrics.bytes_out.increment(bytes.len() as u64);
+    }
+
+    /// Appends a step's journal to the store; returns each entry's number.
+    fn store_journal(&mut self, region: RegionIndex, output: &mut StepOutput) -> Vec<Option<Number>> {
+        let (shard, epoch) = self.outfit.epochs[usize::from(region.0)];
+        let mut numbers = Vec::with_capacity(output.journal.len());
+        for entry in output.journal.drain(..) {
+            let mut batch = rows::entry_batch(&entry, shard, epoch);
+            for change in &entry.changes {
+                if let Change::Looks { person, appearance } = change
+                    && let Some(record) = self.people.get_mut(person)
+                {
+                    record.appearance.clone_from(appearance);
+                    batch.put(Tree::People, rows::person_key(*person), rows::person_row(record));
+                }
+            }
+            numbers.push(Some(self.append(batch)));
+        }
+        numbers
+    }
+
+    /// Appends a batch, now or as soon as the store takes it; returns the number to wait for.
+    pub(super) fn append(&mut self, batch: Batch) -> Number {
+        if !self.unsaved.is_empty() {
+            self.unsaved.push(batch);
+            return Number(u64::MAX);
+        }
+        match self.outfit.lobby.store.append(batch.clone()) {
+            Ok(number) => number,
+            Err(error) => {
+                self.note_trouble(&error);
+                self.unsaved.push(batch);
+                Number(u64::MAX)
+            }
+        }
+    }
+
+    /// Tries again to append what the store did not take, in order.
+    fn append_unsaved(&mut self) {
+        while let Some(batch) = self.unsaved.first() {
+            match self.outfit.lobby.store.append(batch.clone()) {
+                Ok(number) => {
+                    self.unsaved.remove(0);
+                    if self.unsaved.is_empty() {
+                        self.post.settle(number);
+                    }
+                }
+                Err(error) => return self.note_trouble(&error),
+            }
+        }
+    }
+
+    fn note_trouble(&self, error: &StoreError) {
+        if self.unsaved.is_empty() {
+            warn!(%error, "the store takes nothing; acts are refused until it does");
+        }
+        self.metrics.store_failures.increment(1);
+    }
+
+    /// Returns whether acts that must be kept can be kept.
+    pub(super) fn can_store(&self) -> bool {
+        self.unsaved.is_empty() && self.progress.borrow().trouble.is_none()
+    }
+
+    /// Sends the letters whose deeds are on disk by now.
+    fn deliver_confirmed(&mut self) {
+        let durable = self.progress.borrow().durable;
+        while let Some((to, message)) = self.post.next(durable) {
+            self.send_letter(to, &message);
+        }
+    }
+
+    /// Sends a letter unless its reader does not want to hear from who caused it.
+    fn send_letter(&mut self, to: super::ClientKey, message: &ServerMessage) {
+        if let ServerMessage::Heard(heard) = message {
+            let is_ignored = self.clients.get(&to).is_some_and(|client| {
+                client.ignored.get(&heard.person).is_some_and(|degree| *degree != Degree::None)
+            });
+            if is_ignored {
+                return;
+            }
+            self.metrics.chat_lines.increment(1);
+        }
+        self.send(to, message);
+    }
+
+    /// Ends a tick: all shards have answered.
+    pub(super) fn end_tick(&mut self, ctx: &mut Context<Self>) {
+        self.append_unsaved();
+        if self.beat.is_survey {
+            self.save_positions();
+            self.send_home_the_lost();
+            self.beat.saved_at_ms = self.now_ms();
+        }
+        let now = self.beat.clock.elapsed();
+        let took = now.saturating_sub(self.beat.began_at);
+        if self.outfit.board.tick(took, now) {
+            let picture = self.picture();
+            self.outfit.board.publish(picture, now);
+        }
+        self.measure(took);
+        if self.stop_is_due(ctx) {
+            return;
+        }
+        ctx.run_later(self.beat.pace.until_next(), Self::tick);
+    }
+
+    fn measure(&mut self, took: Duration) {
+        self.metrics.ticks.increment(1);
+        self.metrics.tick_seconds.record(took.as_secs_f64());
+        let skipped = self.beat.pace.skipped();
+        self.metrics.ticks_skipped.increment(skipped - self.beat.skipped);
+        self.beat.skipped = skipped;
+        #[expect(clippy::cast_precision_loss, reason = "gauges are floating point")]
+        {
+            self.metrics.tick_now.set(self.beat.tick.0 as f64);
+            self.metrics.clients.set(self.clients.len() as f64);
+        }
+    }
+
+    /// Writes down where everyone is, and what time it is: softly, for a crash costs seconds.
+    fn save_positions(&mut self) {
+        let mut changed = Vec::new();
+        for place in std::mem::take(&mut self.whereabouts) {
+            let Some(record) = self.people.get_mut(&place.person) else { continue };
+            if (record.position, record.yaw) != (place.position, place.yaw) {
+                (record.position, record.yaw) = (place.position, place.yaw);
+                changed.push(record.clone());
+            }
+        }
+        self.save_people(&changed);
+        self.save_clock();
+    }
+
+    /// Writes people's records.
+    pub(super) fn save_people(&mut self, records: &[PersonRecord]) {
+        for page in records.chunks(crate::store::BATCH_CHANGES_MAX / 2) {
+            let mut batch = Batch::new();
+            for record in page {
+                batch.put(Tree::People, rows::person_key(record.person), rows::person_row(record));
+            }
+            self.append(batch);
+        }
+    }
+
+    /// Writes what time it is.
+    pub(super) fn save_clock(&mut self) {
+        let mut batch = Batch::new();
+        let clock = rows::ClockRow { tick: self.beat.tick, is_furnished: true };
+        batch.put(Tree::World, rows::clock_key(), rows::clock_row(clock));
+        self.append(batch);
+    }
+
+    fn note_shard(&mut self, region: RegionIndex, output: &StepOutput, took: Duration) {
+        let counts = output.counts;
+        self.metrics.inputs_applied.increment(counts.inputs_applied as u64);
+        let (_, epoch) = self.outfit.epochs[usize::from(region.0)];
+        let square = self.outfit.regions.region(region);
+        let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        self.beat.status[usize::from(region.0)] = ShardStatus {
+            id: format!("{}", region.0),
+            region: format!(
+                "{} m east, {} m south, {} m wide",
+                square.west / 100,
+                square.north / 100,
+                square.width / 100
+            ),
+            entities: number(counts.avatars + counts.things),
+            clients: number(counts.clients),
+            step_ms: took.as_secs_f32() * 1_000.0,
+            ghosts: number(counts.ghosts),
+            epoch: epoch.0,
+            place: "here".into(),
+        };
+    }
+
+    fn picture(&self) -> Status {
+        let config = self.outfit.config.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let half = self.outfit.regions.half_width_cm();
+        #[expect(clippy::cast_precision_loss, reason = "a map needs no millimetres")]
+        let metres = |cm: i32| cm as f32 / 100.0;
+        let sample = DotSample::of(self.whereabouts.len());
+        let dots = self.whereabouts.iter().map(|place| Dot {
+            key: u32::try_from(place.avatar.0 & 0xFFFF_FFFF).unwrap_or(0),
+            kind: DotKind::Client,
+            x_m: metres(place.position.x),
+            z_m: metres(place.position.z),
+            yaw: u16::try_from(u32::from(place.yaw.0) * 360 / 65_536).unwrap_or(0),
+        });
+        let dots = dots.filter(|dot| sample.shows(dot.key));
+        let progress = self.progress.borrow();
+        Status {
+            world: self.outfit.welcome.world.name.clone(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            tick: self.beat.tick.0,
+            hz: self.outfit.hz,
+            pace_permille: FULL_PACE,
+            uptime_s: self.beat.clock.elapsed().as_secs(),
+            clients: u32::try_from(self.clients.len()).unwrap_or(u32::MAX),
+            clients_max: config.server.clients_max,
+            entities: self.beat.status.iter().map(|shard| u64::from(shard.entities)).sum(),
+            shards: self.beat.status.clone(),
+            store: StoreStatus {
+                durable: progress.durable.0,
+                pending: (self.post.len() + self.unsaved.len()) as u64,
+                bytes: 0,
+            },
+            map: crate::status::MapArea {
+                x_m: -metres(half),
+                z_m: -metres(half),
+                width_m: 2.0 * metres(half),
+                depth_m: 2.0 * metres(half),
+            },
+            dots: dots.collect(),
+            ready: progress.trouble.is_none() && self.stop.is_none(),
+            why_not_ready: match (&progress.trouble, &self.stop) {
+                (Some(trouble), _) => trouble.to_string(),
+                (None, Some(_)) => "the server is stopping".into(),
+                (None, None) => String::new(),
+            },
+            ..Status::default()
+        }
+    }
+
+    /// Returns the tick now.
+    pub(super) const fn now(&self) -> Tick {
+        self.beat.tick
+    }
+}

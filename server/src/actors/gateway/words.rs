@@ -1,0 +1,160 @@
+//! What clients' messages lead to: acts to shards, words to people, wishes to the record.
+
+use protocol::ids::{EntityId, PersonId};
+use protocol::message::ServerMessage;
+use protocol::message::client::{Degree, Recall};
+use protocol::message::common::{Audience, Lending};
+use protocol::message::server::{Done, Refused};
+use protocol::rules::Why;
+
+use super::GatewayActor;
+use crate::io::clock;
+use crate::people::Lent;
+use crate::rows;
+use crate::session::{Reaction, Relay};
+use crate::shard::batch::Command;
+use crate::shard::viewer::ClientKey;
+use crate::store::{Batch, Tree};
+
+/// How soon to try again while the store takes nothing.
+const RETRY_MS: u32 = 1_000;
+
+impl GatewayActor {
+    /// Does what a message leads to.
+    pub(super) fn react(&mut self, client: ClientKey, reaction: Reaction) {
+        let can_store = self.can_store();
+        let Some(place) = self.clients.get_mut(&client) else { return };
+        let avatar = place.avatar;
+        match reaction {
+            Reaction::World(Command::Do { request, .. }) if !can_store => {
+                // What cannot be kept is not done.
+                let why = Why::TooMany { retry_ms: RETRY_MS };
+                self.send(client, &Refused { request, why }.into());
+            }
+            Reaction::World(command) => self.routes.command(avatar, command),
+            Reaction::Relay(relay) => self.relay(client, relay),
+            Reaction::Tune { channel, joined } => {
+                if joined {
+                    place.channels.insert(channel);
+                } else {
+                    place.channels.remove(&channel);
+                }
+            }
+            Reaction::Ground(chunks) => self.ask_ground(client, &chunks),
+            Reaction::Ignore(person, degree) => self.ignore(client, person, degree),
+            Reaction::Lend(request, lending) => self.lend(client, request, &lending),
+            Reaction::Recall(request, recall) => self.recall(client, request, &recall),
+            Reaction::Answer(message) => self.send(client, &message),
+            Reaction::End(refusal) => {
+                if refusal.code == protocol::close::CloseCode::Goodbye {
+                    self.leave(client);
+                } else {
+                    self.put_out(client, &refusal);
+                }
+            }
+        }
+    }
+
+    /// Carries words to somebody anywhere, or to a channel.
+    fn relay(&mut self, from: ClientKey, relay: Relay) {
+        let Relay { request, heard } = relay;
+        let speaker = heard.person;
+        let listeners: Vec<ClientKey> = self
+            .clients
+            .iter()
+            .filter(|(_, client)| match &heard.to {
+                Audience::Person(person) => client.person == *person,
+                Audience::Channel(channel) => client.channels.contains(channel),
+                Audience::Nearby | Audience::Whisper => false,
+            })
+            .filter(|(_, client)| !client.ignored.contains_key(&speaker))
+            .map(|(&key, _)| key)
+            .collect();
+        let is_heard = !listeners.is_empty();
+        let message = ServerMessage::from(heard);
+        for listener in listeners {
+            self.metrics.chat_lines.increment(1);
+            self.send(listener, &message);
+        }
+        let answer = if is_heard {
+            Done { request, tick: self.now(), text: None }.into()
+        } else {
+            // Whether somebody is away or does not listen is theirs to tell.
+            Refused { request, why: Why::NotThere }.into()
+        };
+        self.send(from, &answer);
+    }
+
+    fn ignore(&mut self, client: ClientKey, person: PersonId, degree: Degree) {
+        let Some(place) = self.clients.get_mut(&client) else { return };
+        if degree == Degree::None {
+            place.ignored.remove(&person);
+        } else {
+            place.ignored.insert(person, degree);
+        }
+        let (own, avatar) = (place.person, place.avatar);
+        let Some(record) = self.people.get_mut(&own) else { return };
+        if record.ignore(person, degree).is_err() {
+            return;
+        }
+        let record = record.clone();
+        self.save_people(&[record]);
+        let Some(other) = self.people.get(&person).map(|other| other.avatar) else { return };
+        let hidden = degree == Degree::Block;
+        self.hide_from_each_other(avatar, other, hidden);
+    }
+
+    fn hide_from_each_other(&mut self, one: EntityId, other: EntityId, hidden: bool) {
+        self.routes.command(one, Command::Hide { avatar: one, other, hidden });
+        self.routes.command(other, Command::Hide { avatar: other, other: one, hidden });
+    }
+
+    fn lend(&mut self, client: ClientKey, request: u32, lending: &Lending) {
+        let lent = Lent { to: lending.to, ends_at: lending.ends_at };
+        let now_s = clock::unix_s();
+        self.change_lendings(client, request, lending.avatar, |record| record.lend(lent, now_s));
+    }
+
+    fn recall(&mut self, client: ClientKey, request: u32, recall: &Recall) {
+        let to = recall.to;
+        self.change_lendings(client, request, recall.avatar, |record| {
+            record.recall(to);
+            Ok(())
+        });
+        // Who drives it now drives it no longer.
+        for place in self.clients.values_mut() {
+            if place.avatar == recall.avatar && place.person == to {
+                place.drives_until_s = 0;
+            }
+        }
+    }
+
+    /// Changes who may drive an avatar: only its owner can; kept before it is confirmed.
+    fn change_lendings(
+        &mut self,
+        client: ClientKey,
+        request: u32,
+        avatar: EntityId,
+        change: impl FnOnce(&mut crate::people::PersonRecord) -> Result<(), String>,
+    ) {
+        let Some(place) = self.clients.get(&client) else { return };
+        let person = place.person;
+        let changed = match self.people.get_mut(&person) {
+            Some(record) if record.avatar == avatar => change(record).map(|()| record.clone()),
+            Some(_) | None => Err("only its owner can lend an avatar".into()),
+        };
+        let record = match changed {
+            Ok(record) => record,
+            Err(why) => {
+                self.send(client, &Refused { request, why: Why::Forbidden }.into());
+                let notice = protocol::message::server::Notice { text: why };
+                return self.send(client, &notice.into());
+            }
+        };
+        let mut batch = Batch::new();
+        batch.put(Tree::People, rows::person_key(person), rows::person_row(&record));
+        let number = self.append(batch);
+        let done = Done { request, tick: self.now(), text: None };
+        self.post.keep(number, client, done.into());
+    }
+}

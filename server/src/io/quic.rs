@@ -1,0 +1,318 @@
+//! QUIC: accepts connections, and carries bytes between one client's streams and its session.
+//!
+//! A connection is greeted, says hello, is examined away from the ticking thread, and knocks at
+//! the gateway. What anyone may do is decided elsewhere.
+
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::Addr;
+use bytes::Bytes;
+use protocol::close::CloseCode;
+use protocol::frame::Assembler;
+use protocol::input::InputDatagram;
+use protocol::limits::{HELLO_BYTES_MAX, MESSAGE_BYTES_MAX};
+use protocol::message::client::Hello;
+use protocol::message::server::{Farewell, Greeting};
+use protocol::message::{BadMessage, ClientMessage, ServerMessage};
+use quinn::{Connection, Incoming, RecvStream, SendStream};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tracing::{Instrument, debug, debug_span};
+
+use crate::actors::gateway::{Entered, GatewayActor, Knock};
+use crate::actors::session::{Broke, Said, SessionActor};
+use crate::io::lobby::Lobby;
+use crate::io::rng;
+use crate::admission::Refusal;
+use crate::shard::viewer::ClientKey;
+
+/// Handshakes in progress at once: each costs memory before anyone is known; 2,000 newcomers in
+/// a second at 100 ms each need 200.
+const HANDSHAKES_MAX: usize = 512;
+
+/// Handshakes in progress from which on an address must prove itself first.
+const HANDSHAKES_TRUSTED_MAX: usize = 128;
+
+/// How long a client may take to say hello.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Priority of chunks' streams; the control stream has 0.
+const CHUNK_PRIORITY: i32 = -1;
+
+/// Inputs taken in between two ticks: 4,000 clients, each four late ones.
+const INBOX_MAX: usize = 16_384;
+
+/// What clients sent since the last tick, in the order it came.
+#[derive(Debug, Default)]
+pub struct Inbox {
+    inputs: Vec<(ClientKey, InputDatagram)>,
+    /// Datagrams that were no input, or too many.
+    pub refused: u64,
+    /// Bytes of all datagrams.
+    pub bytes: u64,
+}
+
+impl Inbox {
+    /// Takes everything out.
+    pub fn drain(&mut self) -> std::vec::Drain<'_, (ClientKey, InputDatagram)> {
+        self.inputs.drain(..)
+    }
+
+    fn put(&mut self, client: ClientKey, datagram: &[u8]) {
+        self.bytes += datagram.len() as u64;
+        match InputDatagram::decode(datagram) {
+            Ok(input) if self.inputs.len() < INBOX_MAX => self.inputs.push((client, input)),
+            Ok(_) | Err(_) => self.refused += 1,
+        }
+    }
+}
+
+/// Accepts connections until the endpoint closes.
+pub async fn accept(
+    endpoint: quinn::Endpoint,
+    lobby: Arc<Lobby>,
+    gateway: Addr<GatewayActor>,
+    inbox: Rc<RefCell<Inbox>>,
+) {
+    let under_way = Rc::new(());
+    while let Some(incoming) = endpoint.accept().await {
+        let busy = Rc::strong_count(&under_way) - 1;
+        if busy >= HANDSHAKES_MAX {
+            incoming.refuse();
+            continue;
+        }
+        if busy >= HANDSHAKES_TRUSTED_MAX && !incoming.remote_address_validated() {
+            // An address that does not answer costs nothing more.
+            if let Err(error) = incoming.retry() {
+                error.into_incoming().refuse();
+            }
+            continue;
+        }
+        let peer = incoming.remote_address();
+        let visit = Visit {
+            lobby: Arc::clone(&lobby),
+            gateway: gateway.clone(),
+            inbox: Rc::clone(&inbox),
+            under_way: Rc::clone(&under_way),
+        };
+        actix::spawn(visit.receive(incoming, peer).instrument(debug_span!("visit")));
+    }
+}
+
+/// One connection on its way in.
+struct Visit {
+    lobby: Arc<Lobby>,
+    gateway: Addr<GatewayActor>,
+    inbox: Rc<RefCell<Inbox>>,
+    under_way: Rc<()>,
+}
+
+impl Visit {
+    async fn receive(self, incoming: Incoming, peer: SocketAddr) {
+        let connection = match timeout(HELLO_TIMEOUT, async { incoming.await }).await {
+            Ok(Ok(connection)) => connection,
+            Ok(Err(error)) => return debug!(%error, "handshake failed"),
+            Err(_) => return debug!("handshake timed out"),
+        };
+        let lobby = Arc::clone(&self.lobby);
+        if let Err(refusal) = self.enter(&connection, peer).await {
+            debug!(code = ?refusal.code, why = refusal.why, "refused");
+            lobby.metrics.closed(refusal.code);
+            close(&connection, refusal.code, &refusal.why);
+        }
+    }
+
+    async fn enter(self, connection: &Connection, peer: SocketAddr) -> Result<(), Refusal> {
+        let broken = |why: String| Refusal::for_good(CloseCode::Protocol, why);
+        let opened = timeout(HELLO_TIMEOUT, connection.open_bi()).await;
+        let (mut send, mut recv) = opened
+            .map_err(|_| broken("no control stream could be opened".into()))?
+            .map_err(|error| broken(error.to_string()))?;
+        let greeting = self.lobby.greeting(rng::random());
+        let nonce = greeting.nonce;
+        let mut bytes = Vec::new();
+        ServerMessage::from(greeting).write(&mut bytes);
+        send.write_all(&bytes).await.map_err(|error| broken(error.to_string()))?;
+        let mut control = Control::default();
+        let hello = timeout(HELLO_TIMEOUT, control.hello(&mut recv))
+            .await
+            .map_err(|_| broken(format!("no hello within {} s", HELLO_TIMEOUT.as_secs())))??;
+        let entered = self.knock(connection, peer, hello, nonce).await;
+        match entered {
+            Ok(entered) => {
+                drop(self.under_way);
+                carry(connection, entered, (send, recv), control, self.inbox);
+                Ok(())
+            }
+            Err(refusal) => {
+                say_farewell(&mut send, &refusal).await;
+                Err(refusal)
+            }
+        }
+    }
+
+    async fn knock(
+        &self,
+        connection: &Connection,
+        peer: SocketAddr,
+        hello: Hello,
+        nonce: [u8; 32],
+    ) -> Result<Entered, Refusal> {
+        let lobby = Arc::clone(&self.lobby);
+        // Signatures and records cost a fraction of a millisecond: never on the ticking thread.
+        let examined =
+            tokio::task::spawn_blocking(move || lobby.examine(hello, peer, &nonce)).await;
+        let examined =
+            examined.map_err(|_| Refusal::for_good(CloseCode::Internal, "the examination failed"))??;
+        let knock = Knock { examined: Box::new(examined), connection: connection.clone() };
+        let answer = self.gateway.send(knock).await;
+        answer.map_err(|_| Refusal::for_good(CloseCode::Stopping, "the server is stopping"))?
+    }
+}
+
+/// Starts carrying a client's streams and datagrams.
+fn carry(
+    connection: &Connection,
+    entered: Entered,
+    (send, recv): (SendStream, RecvStream),
+    control: Control,
+    inbox: Rc<RefCell<Inbox>>,
+) {
+    let Entered { client, session, outgoing } = entered;
+    actix::spawn(write_control(send, outgoing));
+    actix::spawn(read_control(control, recv, session.clone()));
+    let connection = connection.clone();
+    actix::spawn(async move {
+        let why = loop {
+            match connection.read_datagram().await {
+                Ok(datagram) => inbox.borrow_mut().put(client, &datagram),
+                Err(error) => break error,
+            }
+        };
+        let lost = Broke { why: why.to_string(), code: None };
+        // A session that is gone already needs no telling.
+        drop(session.send(lost).await);
+    });
+}
+
+/// Closes a connection with a code and words.
+pub fn close(connection: &Connection, code: CloseCode, why: &str) {
+    let end = why.char_indices().map(|(at, _)| at).take_while(|&at| at <= 200).last();
+    let why = why.get(..end.map_or(0, |_| why.len().min(200))).unwrap_or_default();
+    connection.close(code.number().into(), why.as_bytes());
+}
+
+/// Tells a client on its control stream why it must go, and gives the words time to arrive.
+async fn say_farewell(send: &mut SendStream, refusal: &Refusal) {
+    let mut bytes = Vec::new();
+    let farewell = Farewell {
+        code: refusal.code.number(),
+        why: refusal.why.clone(),
+        retry_after_s: refusal.retry_after_s,
+    };
+    ServerMessage::from(farewell).write(&mut bytes);
+    if send.write_all(&bytes).await.is_ok() && send.finish().is_ok() {
+        // Whether it was read or not, the connection closes with the same code next.
+        drop(timeout(Duration::from_millis(500), send.stopped()).await);
+    }
+}
+
+/// The control stream's inbound half.
+#[derive(Default)]
+struct Control {
+    assembler: Assembler,
+}
+
+impl Control {
+    /// Returns the next message, nothing when the client ended the stream.
+    async fn next(
+        &mut self,
+        recv: &mut RecvStream,
+        bytes_max: usize,
+    ) -> Result<Option<ClientMessage>, Refusal> {
+        let broken = |error: BadMessage| Refusal::for_good(CloseCode::Protocol, error.to_string());
+        loop {
+            while let Some(frame) =
+                self.assembler.next(bytes_max).map_err(|error| broken(error.into()))?
+            {
+                if let Some(message) = ClientMessage::read(frame).map_err(broken)? {
+                    return Ok(Some(message));
+                }
+            }
+            match recv.read_chunk(bytes_max, true).await {
+                Ok(Some(chunk)) => self.assembler.extend(&chunk.bytes),
+                Ok(None) => return Ok(None),
+                Err(error) => return Err(Refusal::for_good(CloseCode::Goodbye, error.to_string())),
+            }
+        }
+    }
+
+    async fn hello(&mut self, recv: &mut RecvStream) -> Result<Hello, Refusal> {
+        match self.next(recv, HELLO_BYTES_MAX).await? {
+            Some(ClientMessage::Hello(hello)) => Ok(hello),
+            Some(other) => {
+                let why = format!("expected Hello first, got {}", other.name().0);
+                Err(Refusal::for_good(CloseCode::Protocol, why))
+            }
+            None => Err(Refusal::for_good(CloseCode::Goodbye, "left before saying hello")),
+        }
+    }
+}
+
+async fn read_control(mut control: Control, mut recv: RecvStream, session: Addr<SessionActor>) {
+    let end = loop {
+        match control.next(&mut recv, MESSAGE_BYTES_MAX).await {
+            // Waiting for the session's mailbox is what slows a talkative client down.
+            Ok(Some(message)) => {
+                if session.send(Said(message)).await.is_err() {
+                    return;
+                }
+            }
+            Ok(None) => break Broke { why: "the control stream ended".into(), code: None },
+            Err(Refusal { code, why, .. }) if code == CloseCode::Goodbye => {
+                break Broke { why, code: None };
+            }
+            Err(Refusal { code, why, .. }) => break Broke { why, code: Some(code) },
+        }
+    };
+    // A session that is gone already needs no telling.
+    drop(session.send(end).await);
+}
+
+async fn write_control(mut send: SendStream, mut outgoing: mpsc::Receiver<Bytes>) {
+    while let Some(bytes) = outgoing.recv().await {
+        if send.write_chunk(bytes).await.is_err() {
+            return;
+        }
+    }
+    // The connection may be gone; then there is no end to tell.
+    drop(send.finish());
+}
+
+/// Sends one chunk of ground on a stream of its own; ends early when the client stops it.
+pub async fn send_chunk(connection: Connection, head: Vec<u8>, bytes: Arc<[u8]>) {
+    let Ok(mut stream) = connection.open_uni().await else { return };
+    // Ground waits behind what is said.
+    if stream.set_priority(CHUNK_PRIORITY).is_err() {
+        return;
+    }
+    let written = async {
+        stream.write_all(&head).await?;
+        stream.write_all(&bytes).await
+    };
+    if written.await.is_ok() {
+        // A client that stopped the stream does not want it any more.
+        drop(stream.finish());
+    }
+}
+
+/// Returns the greeting with this nonce.
+impl Lobby {
+    fn greeting(&self, nonce: [u8; 32]) -> Greeting {
+        Greeting { nonce, ..self.greeting.clone() }
+    }
+}

@@ -1,0 +1,201 @@
+//! What the server keeps of a person between visits.
+//!
+//! One record per person, sealed under their key. What a person holds is kept thing by thing
+//! beside it, so that an exchange rewrites two things, not two people.
+
+use std::collections::BTreeMap;
+
+use protocol::ids::{EntityId, PersonId};
+use protocol::message::client::Degree;
+use protocol::message::common::Appearance;
+use protocol::units::{Position, Yaw};
+use serde::{Deserialize, Serialize};
+
+/// Lendings of one avatar at a time.
+pub const LENDINGS_MAX: usize = 16;
+
+/// People one person ignores at once.
+pub const IGNORED_MAX: usize = 256;
+
+/// What is kept of a person.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PersonRecord {
+    /// Who.
+    pub person: PersonId,
+    /// The name they go by.
+    pub name: String,
+    /// Their avatar.
+    pub avatar: EntityId,
+    /// How it looks.
+    pub appearance: Appearance,
+    /// Where it stood last; soft.
+    pub position: Position,
+    /// Where it looked last; soft.
+    pub yaw: Yaw,
+    /// Whom they do not want to hear or see.
+    #[serde(default)]
+    pub ignored: BTreeMap<PersonId, Degree>,
+    /// Who else may drive the avatar, and until when.
+    #[serde(default)]
+    pub lendings: Vec<Lent>,
+}
+
+/// One person's right to drive another's avatar.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lent {
+    /// Who may drive.
+    pub to: PersonId,
+    /// Unix time in seconds at which the right ends.
+    pub ends_at: u64,
+}
+
+impl PersonRecord {
+    /// Returns until when `driver` may drive this person's avatar; nothing if not at all.
+    ///
+    /// The owner always may, without end. Everyone else needs a lending that has not ended.
+    #[must_use]
+    pub fn driven_until(&self, driver: PersonId, now_s: u64) -> Option<u64> {
+        if driver == self.person {
+            return Some(u64::MAX);
+        }
+        let ends = self.lendings.iter().filter(|lent| lent.to == driver).map(|lent| lent.ends_at);
+        ends.max().filter(|&ends_at| ends_at > now_s)
+    }
+
+    /// Lends the avatar; a later lending to the same person replaces the earlier one.
+    ///
+    /// # Errors
+    /// A sentence for the owner.
+    pub fn lend(&mut self, lent: Lent, now_s: u64) -> Result<(), String> {
+        if lent.ends_at <= now_s {
+            return Err("the lending would be over already".into());
+        }
+        if lent.to == self.person {
+            return Err("your avatar is yours already".into());
+        }
+        self.lendings.retain(|other| other.to != lent.to && other.ends_at > now_s);
+        if self.lendings.len() >= LENDINGS_MAX {
+            return Err(format!("an avatar is lent to {LENDINGS_MAX} people at most; recall one"));
+        }
+        self.lendings.push(lent);
+        Ok(())
+    }
+
+    /// Ends every lending to a person; returns whether there was one.
+    pub fn recall(&mut self, to: PersonId) -> bool {
+        let before = self.lendings.len();
+        self.lendings.retain(|lent| lent.to != to);
+        self.lendings.len() < before
+    }
+
+    /// Sets how far another person is ignored.
+    ///
+    /// # Errors
+    /// A sentence for the person.
+    pub fn ignore(&mut self, other: PersonId, degree: Degree) -> Result<(), String> {
+        if degree == Degree::None {
+            self.ignored.remove(&other);
+            return Ok(());
+        }
+        if self.ignored.len() >= IGNORED_MAX && !self.ignored.contains_key(&other) {
+            return Err(format!("at most {IGNORED_MAX} people can be ignored"));
+        }
+        self.ignored.insert(other, degree);
+        Ok(())
+    }
+}
+
+/// Returns the looks a person starts with: distinct, and the same whenever it is asked.
+#[must_use]
+pub fn first_appearance(person: PersonId) -> Appearance {
+    let hash = *blake3::hash(&person.0.to_le_bytes()).as_bytes();
+    let pick = |index: usize, from: &[[u8; 3]]| from[usize::from(hash[index]) % from.len()];
+    const SKINS: [[u8; 3]; 6] = [
+        [255, 224, 196],
+        [240, 194, 155],
+        [212, 160, 118],
+        [172, 118, 78],
+        [124, 80, 52],
+        [84, 54, 38],
+    ];
+    const HAIRS: [[u8; 3]; 6] =
+        [[32, 26, 22], [78, 50, 30], [132, 86, 46], [196, 152, 84], [150, 62, 36], [178, 178, 176]];
+    const CLOTHES: [[u8; 3]; 10] = [
+        [172, 58, 52],
+        [206, 124, 48],
+        [216, 182, 72],
+        [92, 136, 66],
+        [52, 116, 108],
+        [58, 104, 164],
+        [84, 72, 146],
+        [142, 70, 118],
+        [98, 92, 86],
+        [222, 214, 198],
+    ];
+    Appearance {
+        model: None,
+        height_cm: 155 + hash[0] % 36,
+        build: hash[1],
+        colours: [
+            pick(2, &SKINS),
+            pick(3, &HAIRS),
+            pick(4, &CLOTHES),
+            pick(5, &CLOTHES),
+            pick(6, &HAIRS),
+        ],
+        recipe: Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record() -> PersonRecord {
+        PersonRecord {
+            person: PersonId(1),
+            name: "Ada".into(),
+            avatar: EntityId(10),
+            appearance: first_appearance(PersonId(1)),
+            position: Position::default(),
+            yaw: Yaw::NORTH,
+            ignored: BTreeMap::new(),
+            lendings: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn nobody_drives_without_a_lending() {
+        assert_eq!(record().driven_until(PersonId(2), 0), None);
+        assert_eq!(record().driven_until(PersonId(1), 0), Some(u64::MAX));
+    }
+
+    #[test]
+    fn a_lending_ends_at_its_second_and_not_before() {
+        let mut record = record();
+        record.lend(Lent { to: PersonId(2), ends_at: 100 }, 50).expect("a later end");
+        assert_eq!(record.driven_until(PersonId(2), 99), Some(100));
+        assert_eq!(record.driven_until(PersonId(2), 100), None);
+        assert_eq!(record.driven_until(PersonId(3), 99), None);
+        assert!(record.recall(PersonId(2)));
+        assert_eq!(record.driven_until(PersonId(2), 99), None);
+        assert!(record.lend(Lent { to: PersonId(2), ends_at: 50 }, 50).is_err());
+    }
+
+    #[test]
+    fn lendings_are_bounded_and_ended_ones_make_room() {
+        let mut record = record();
+        for to in 2..2 + LENDINGS_MAX as u64 {
+            record.lend(Lent { to: PersonId(to), ends_at: 100 }, 0).expect("room");
+        }
+        assert!(record.lend(Lent { to: PersonId(99), ends_at: 100 }, 0).is_err());
+        assert!(record.lend(Lent { to: PersonId(99), ends_at: 300 }, 200).is_ok());
+    }
+
+    #[test]
+    fn people_look_different() {
+        let looks: Vec<_> = (0..20).map(|person| first_appearance(PersonId(person))).collect();
+        let distinct = looks.iter().enumerate().filter(|(i, look)| !looks[..*i].contains(look));
+        assert!(distinct.count() >= 19);
+    }
+}

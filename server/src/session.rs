@@ -1,0 +1,300 @@
+//! One stay of one client, without its connection: what each thing it says leads to.
+//!
+//! A session judges its client's messages one at a time and returns what is to be done. It moves
+//! no avatar, stores nothing and reads no clock; rules of the world are the shard's.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use protocol::close::CloseCode;
+use protocol::ids::{ChunkId, EntityId, PersonId, SessionId};
+use protocol::limits::{
+    CHANNEL_CHARS_MAX, CHUNKS_WANTED_MAX, RECIPE_BYTES_MAX,
+};
+use protocol::message::client::{ClientMessage, Degree, Ignore, Lend, Recall, Say, Tune};
+use protocol::message::common::{Audience, Lending};
+use protocol::message::server::{Done, Heard, Refused};
+use protocol::message::ServerMessage;
+use protocol::rules::{Verb, Why};
+use protocol::units::Tick;
+
+use crate::admission::Refusal;
+use crate::admission::rates::SessionRates;
+use crate::shard::batch::Command;
+
+/// Channels one session is in at once: one page of a list.
+pub const CHANNELS_MAX: usize = 16;
+
+/// Seconds after which a client that flooded may come back.
+const FLOOD_RETRY_S: u32 = 10;
+
+/// Messages refused for haste before the stay ends: refusing costs us too.
+const REFUSALS_MAX: u32 = 200;
+
+/// What a message leads to.
+#[derive(Debug)]
+pub enum Reaction {
+    /// The avatar's shard is asked.
+    World(Command),
+    /// Words for somebody who may be anywhere.
+    Relay(Relay),
+    /// A channel is entered or left.
+    Tune {
+        /// Which.
+        channel: String,
+        /// Whether it is entered.
+        joined: bool,
+    },
+    /// The ground that is wanted from now on.
+    Ground(Vec<ChunkId>),
+    /// Whom the person does not want to perceive.
+    Ignore(PersonId, Degree),
+    /// The avatar is lent.
+    Lend(u32, Lending),
+    /// A lending ends.
+    Recall(u32, Recall),
+    /// The client is answered.
+    Answer(ServerMessage),
+    /// The stay ends.
+    End(Refusal),
+}
+
+/// Words for somebody who may be anywhere.
+#[derive(Clone, Debug)]
+pub struct Relay {
+    /// The client's number for it.
+    pub request: u32,
+    /// To whom and what.
+    pub heard: Heard,
+}
+
+/// One stay of one client.
+#[derive(Debug)]
+pub struct Session {
+    /// The stay.
+    pub id: SessionId,
+    /// Who.
+    pub person: PersonId,
+    /// The avatar that is driven.
+    pub avatar: EntityId,
+    /// The name that others see.
+    pub name: String,
+    /// Unix time in milliseconds until which the person may not speak.
+    pub muted_until_ms: u64,
+    /// Whom the person does not want to hear or see.
+    pub ignored: BTreeMap<PersonId, Degree>,
+    rates: SessionRates,
+    channels: BTreeSet<String>,
+    newest_request: Option<u32>,
+    refused: u32,
+}
+
+impl Session {
+    /// Returns the stay of somebody who was let in.
+    #[must_use]
+    pub fn new(
+        (id, person, avatar, name): (SessionId, PersonId, EntityId, String),
+        ignored: BTreeMap<PersonId, Degree>,
+        rates: SessionRates,
+    ) -> Self {
+        Self {
+            id,
+            person,
+            avatar,
+            name,
+            muted_until_ms: 0,
+            ignored,
+            rates,
+            channels: BTreeSet::new(),
+            newest_request: None,
+            refused: 0,
+        }
+    }
+
+    /// Judges one message, heard at Unix time `now_ms` and world time `tick`.
+    pub fn hear(&mut self, message: ClientMessage, now_ms: u64, tick: Tick) -> Vec<Reaction> {
+        if let Err(retry_ms) = self.rates.message(now_ms) {
+            // One that shouts through refusals is a flood, and not worth answering.
+            return match self.refuse_flood(&message, retry_ms) {
+                Some(answer) => vec![answer],
+                None => vec![Reaction::End(Refusal::for_now(
+                    CloseCode::Flooding,
+                    "too many messages in too short a time",
+                    FLOOD_RETRY_S,
+                ))],
+            };
+        }
+        match message {
+            ClientMessage::Hello(_) => {
+                vec![Reaction::End(Refusal::for_good(CloseCode::Protocol, "hello was said already"))]
+            }
+            ClientMessage::Do(act) => match self.number(act.request) {
+                Ok(()) if act.act.verb == Verb::Say && now_ms < self.muted_until_ms => {
+                    vec![refuse(act.request, Why::Muted)]
+                }
+                Ok(()) => vec![Reaction::World(Command::Do {
+                    avatar: self.avatar,
+                    request: act.request,
+                    act: act.act,
+                })],
+                Err(reaction) => vec![reaction],
+            },
+            ClientMessage::Cancel(cancel) => vec![Reaction::World(Command::Cancel {
+                avatar: self.avatar,
+                request: cancel.request,
+            })],
+            ClientMessage::Say(say) => vec![self.speak(say, now_ms, tick)],
+            ClientMessage::Tune(tune) => self.tune(tune),
+            ClientMessage::Wear(wear) => {
+                if wear.appearance.recipe.len() > RECIPE_BYTES_MAX {
+                    let why = format!("an appearance recipe has {RECIPE_BYTES_MAX} bytes at most");
+                    return vec![Reaction::End(Refusal::for_good(CloseCode::Protocol, why))];
+                }
+                let appearance = wear.appearance;
+                vec![Reaction::World(Command::Wear { avatar: self.avatar, appearance })]
+            }
+            ClientMessage::Ignore(Ignore { person, degree }) => {
+                if degree == Degree::None {
+                    self.ignored.remove(&person);
+                } else {
+                    self.ignored.insert(person, degree);
+                }
+                vec![Reaction::Ignore(person, degree)]
+            }
+            ClientMessage::Lend(Lend { request, lending }) => match self.number(request) {
+                Ok(()) => vec![Reaction::Lend(request, lending)],
+                Err(reaction) => vec![reaction],
+            },
+            ClientMessage::Recall(recall) => match self.number(recall.request) {
+                Ok(()) => vec![Reaction::Recall(recall.request, recall)],
+                Err(reaction) => vec![reaction],
+            },
+            ClientMessage::Want(want) => {
+                let mut chunks = want.chunks;
+                chunks.truncate(CHUNKS_WANTED_MAX);
+                vec![Reaction::Ground(chunks)]
+            }
+            ClientMessage::Leave(_) => {
+                vec![Reaction::End(Refusal::for_good(CloseCode::Goodbye, "left"))]
+            }
+        }
+    }
+
+    /// Returns whether what somebody says is to be passed on to this client.
+    #[must_use]
+    pub fn listens_to(&self, person: PersonId) -> bool {
+        !self.ignored.contains_key(&person)
+    }
+
+    /// Returns whether this session is in a channel.
+    #[must_use]
+    pub fn is_in(&self, channel: &str) -> bool {
+        self.channels.contains(channel)
+    }
+
+    /// Returns the channels this session is in.
+    pub fn channels(&self) -> impl Iterator<Item = &str> {
+        self.channels.iter().map(String::as_str)
+    }
+
+    fn number(&mut self, request: u32) -> Result<(), Reaction> {
+        if self.newest_request.is_some_and(|newest| request <= newest) {
+            return Err(refuse(request, Why::OutOfOrder));
+        }
+        self.newest_request = Some(request);
+        Ok(())
+    }
+
+    fn refuse_flood(&mut self, message: &ClientMessage, retry_ms: u64) -> Option<Reaction> {
+        let request = match message {
+            ClientMessage::Do(act) => act.request,
+            ClientMessage::Say(say) => say.request,
+            ClientMessage::Lend(lend) => lend.request,
+            ClientMessage::Recall(recall) => recall.request,
+            ClientMessage::Hello(_)
+            | ClientMessage::Cancel(_)
+            | ClientMessage::Tune(_)
+            | ClientMessage::Wear(_)
+            | ClientMessage::Ignore(_)
+            | ClientMessage::Want(_)
+            | ClientMessage::Leave(_) => return None,
+        };
+        self.refused += 1;
+        (self.refused <= REFUSALS_MAX).then(|| refuse(request, too_many(retry_ms)))
+    }
+
+    fn speak(&mut self, say: Say, now_ms: u64, tick: Tick) -> Reaction {
+        let Say { request, to, utterance } = say;
+        if let Err(reaction) = self.number(request) {
+            return reaction;
+        }
+        if now_ms < self.muted_until_ms {
+            return refuse(request, Why::Muted);
+        }
+        if let Err(retry_ms) = self.rates.chat(now_ms) {
+            return refuse(request, too_many(retry_ms));
+        }
+        if utterance.check().is_err() {
+            return refuse(request, Why::BadUtterance);
+        }
+        let whisper = to == Audience::Whisper;
+        match to {
+            Audience::Nearby | Audience::Whisper => {
+                Reaction::World(Command::Say { avatar: self.avatar, request, whisper, utterance })
+            }
+            Audience::Channel(ref channel) if !self.is_in(channel) => {
+                refuse(request, Why::Forbidden)
+            }
+            Audience::Person(_) | Audience::Channel(_) => Reaction::Relay(Relay {
+                request,
+                heard: Heard {
+                    tick,
+                    person: self.person,
+                    avatar: None,
+                    name: self.name.clone(),
+                    to,
+                    utterance,
+                },
+            }),
+        }
+    }
+
+    fn tune(&mut self, tune: Tune) -> Vec<Reaction> {
+        let Tune { channel, joined } = tune;
+        let is_name = channel.chars().all(|c| c.is_alphanumeric() || c == '-' || c == '_');
+        let length = channel.chars().count();
+        if !is_name || length == 0 || length > CHANNEL_CHARS_MAX {
+            return vec![notice(format!(
+                "a channel's name has 1 to {CHANNEL_CHARS_MAX} letters, digits, - or _"
+            ))];
+        }
+        if joined && self.channels.len() >= CHANNELS_MAX && !self.channels.contains(&channel) {
+            return vec![notice(format!("you can be in {CHANNELS_MAX} channels at most"))];
+        }
+        if joined {
+            self.channels.insert(channel.clone());
+        } else {
+            self.channels.remove(&channel);
+        }
+        vec![Reaction::Tune { channel, joined }]
+    }
+}
+
+/// Returns the answer that a request was refused.
+#[must_use]
+pub fn refuse(request: u32, why: Why) -> Reaction {
+    Reaction::Answer(Refused { request, why }.into())
+}
+
+/// Returns the answer that a request was carried out and needs no keeping.
+#[must_use]
+pub fn done(request: u32, tick: Tick) -> Reaction {
+    Reaction::Answer(Done { request, tick, text: None }.into())
+}
+
+fn too_many(retry_ms: u64) -> Why {
+    Why::TooMany { retry_ms: u32::try_from(retry_ms).unwrap_or(u32::MAX) }
+}
+
+fn notice(text: String) -> Reaction {
+    Reaction::Answer(protocol::message::server::Notice { text }.into())
+}

@@ -1,0 +1,210 @@
+//! One region of the world, as plain data and plain functions.
+//!
+//! [`Shard::step`] is the only way a shard changes. It reads no clock, draws no random number and
+//! performs no I/O, so the same batches give the same bytes. Its phases:
+//!
+//! 1. commands and inputs, 2. movement, 3. dynamic things, 4. rules, 5. interest, 6. frames,
+//!    7. hand-off and journal.
+
+pub mod avatar;
+pub mod batch;
+mod dynamics;
+pub mod entities;
+mod events;
+mod frame;
+pub mod ghosts;
+mod handoff;
+pub mod input;
+pub mod interest;
+mod verbs;
+pub mod viewer;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use protocol::ground::{Pillar, Pillars};
+use protocol::ids::{EntityId, IdMint};
+use protocol::motion::MotionRules;
+use protocol::rules::{OfferId, RuleBook, Things};
+use protocol::units::Tick;
+use worldgen::ground::GroundMap;
+
+use self::avatar::Avatar;
+use self::batch::{Command, Counts, StepInput, StepOutput};
+use self::entities::Entities;
+use self::ghosts::Border;
+use self::interest::Grid;
+use self::viewer::Scratch;
+use crate::region::{Region, RegionIndex, Regions};
+
+/// Centimetres that an avatar may stand outside its shard's region before it is handed over.
+///
+/// More than the longest reach, so that whoever was handed over to act on something across the
+/// border is not handed back at once.
+pub const MARGIN_CM: i32 = 1_200;
+
+/// What every shard of a world has in common.
+#[derive(Clone, Debug)]
+pub struct WorldRules {
+    /// How the world is divided.
+    pub regions: Regions,
+    /// How bodies move.
+    pub motion: MotionRules,
+    /// Kinds, recipes and verbs.
+    pub book: Arc<RuleBook>,
+    /// How far one sees, in centimetres.
+    pub view_cm: i32,
+    /// How far speech carries, in centimetres.
+    pub nearby_cm: u32,
+    /// How far a whisper carries, in centimetres.
+    pub whisper_cm: u32,
+}
+
+/// The state of one region.
+#[derive(Debug)]
+pub struct Shard {
+    region: Region,
+    rules: WorldRules,
+    tick: Tick,
+    ground: Ground,
+    avatars: BTreeMap<EntityId, Avatar>,
+    things: Things,
+    /// What each solid thing blocks.
+    pillars_of: BTreeMap<EntityId, Pillar>,
+    /// Between whom each open offer stands.
+    parties: BTreeMap<OfferId, (EntityId, EntityId)>,
+    /// Where offers went whose maker was handed over.
+    offers_gone: BTreeMap<OfferId, RegionIndex>,
+    entities: Entities,
+    borders: Vec<Border>,
+    grid: Grid,
+    scratch: Scratch,
+    mint: IdMint,
+}
+
+/// What bodies stand on and run into.
+#[derive(Debug, Default)]
+struct Ground {
+    heights: GroundMap,
+    pillars: Pillars,
+}
+
+impl protocol::ground::Ground for Ground {
+    fn height(&self, x: i64, z: i64) -> Option<i64> {
+        self.heights.height(x, z)
+    }
+
+    fn pillars(&self, x_cm: i32, z_cm: i32, _reach_cm: i32) -> &[Pillar] {
+        self.pillars.near(x_cm, z_cm)
+    }
+}
+
+impl Shard {
+    /// Returns an empty shard of `region`, whose ids come from `mint`.
+    #[must_use]
+    pub fn new(region: Region, rules: WorldRules, mint: IdMint) -> Self {
+        let band_cm = rules.view_cm + MARGIN_CM;
+        let neighbours = rules.regions.neighbours(region.index);
+        let borders = neighbours
+            .into_iter()
+            .map(|index| Border::new(rules.regions.region(index), band_cm))
+            .collect();
+        Self {
+            region,
+            rules,
+            tick: Tick::default(),
+            ground: Ground::default(),
+            avatars: BTreeMap::new(),
+            things: Things::default(),
+            pillars_of: BTreeMap::new(),
+            parties: BTreeMap::new(),
+            offers_gone: BTreeMap::new(),
+            entities: Entities::default(),
+            borders,
+            grid: Grid::default(),
+            scratch: Scratch::default(),
+            mint,
+        }
+    }
+
+    /// Advances the shard to `input.tick`; what comes of it is added to `output`.
+    ///
+    /// Commands apply in the order given, before inputs.
+    pub fn step(&mut self, input: StepInput, output: &mut StepOutput) {
+        let StepInput { tick, pace_permille, frame_bytes_max, is_survey, inputs, commands } = input;
+        self.tick = tick;
+        // 1. Commands and inputs. Ghosts walk on first: a batch that comes puts them right.
+        self.carry_ghosts_on();
+        for command in commands {
+            self.apply(command, output);
+        }
+        for (avatar, datagram) in inputs {
+            self.take_in(avatar, &datagram);
+        }
+        // 2. Movement and collision.
+        output.counts = Counts::default();
+        self.move_avatars(&mut output.counts);
+        self.want_ground(output);
+        // 3. Dynamic things.
+        self.refresh_things();
+        self.forget_far_ground();
+        // 4. Rules: what takes time and is done now.
+        self.finish_acts(output);
+        // 5. Interest.
+        self.show_ghosts(output);
+        self.rebuild_grid();
+        self.look_around(output);
+        // 6. Frames.
+        self.write_frames(pace_permille, frame_bytes_max, output);
+        // 7. Hand-off; the journal stands in `output` already.
+        self.hand_over(output);
+        if is_survey {
+            output.whereabouts.extend(self.whereabouts());
+        }
+        self.count(&mut output.counts);
+    }
+
+    fn apply(&mut self, command: Command, output: &mut StepOutput) {
+        match command {
+            Command::Enter(traveller) => self.arrive(*traveller, output),
+            Command::Leave { avatar } => self.leave(avatar, output),
+            Command::Attach { avatar, client, hidden } => {
+                self.attach(avatar, client, hidden, output);
+            }
+            Command::Detach { avatar } => self.detach(avatar),
+            Command::Do { avatar, request, act } => self.begin_act(avatar, request, act, output),
+            Command::Cancel { avatar, request } => self.cancel(avatar, request, output),
+            Command::Say { avatar, request, whisper, utterance } => {
+                self.say(avatar, request, whisper, utterance, output);
+            }
+            Command::Wear { avatar, appearance } => self.wear(avatar, appearance, output),
+            Command::Hide { avatar, other, hidden } => {
+                if let Some(viewer) = self.viewer_mut(avatar) {
+                    viewer.hide(other, hidden);
+                }
+            }
+            Command::Mute { avatar, muted } => {
+                if let Some(avatar) = self.avatars.get_mut(&avatar) {
+                    avatar.is_muted = muted;
+                }
+            }
+            Command::Place { avatar, position } => self.place(avatar, position),
+            Command::Ground(chunk) => self.lay_ground(chunk),
+            Command::Things(things) => things.into_iter().for_each(|thing| self.put_thing(thing)),
+            Command::Ghosts(batch) => self.hear_ghosts(batch),
+            Command::ForgetGhosts(region) => self.forget_ghosts(region),
+            Command::Ripple(ripple) => self.perceive(&ripple, output),
+        }
+    }
+
+    fn count(&self, counts: &mut Counts) {
+        counts.avatars = self.avatars.len();
+        counts.things = self.things.len();
+        counts.ghosts = self.entities.len() - self.entities.owned();
+        counts.clients = self.avatars.values().filter(|avatar| avatar.viewer.is_some()).count();
+    }
+
+    fn viewer_mut(&mut self, avatar: EntityId) -> Option<&mut viewer::Viewer> {
+        self.avatars.get_mut(&avatar)?.viewer.as_deref_mut()
+    }
+}

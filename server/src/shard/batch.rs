@@ -1,0 +1,277 @@
+//! What goes into one step of a shard, and what comes out of it.
+//!
+//! One batch in and one batch out per tick and shard, in this process or over a link: no message
+//! per avatar, and nothing a step needs that is not in its batch.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use protocol::ids::{ChunkId, EntityId, PersonId};
+use protocol::input::InputDatagram;
+use protocol::message::ServerMessage;
+use protocol::message::common::Appearance;
+use protocol::message::server::Heard;
+use protocol::motion::Body;
+use protocol::rules::{Act, Event, Thing, ThingsRecord};
+use protocol::units::{Position, Tick, Yaw};
+use protocol::utterance::Utterance;
+use worldgen::chunk::Chunk;
+
+use super::avatar::Avatar;
+use super::ghosts::GhostBatch;
+use super::viewer::{ClientKey, Viewer};
+use crate::region::RegionIndex;
+
+/// What the world outside asks of a shard; applied in order at the start of a step.
+#[derive(Debug)]
+pub enum Command {
+    /// Puts an avatar in, with what it holds.
+    Enter(Box<Traveller>),
+    /// Takes an avatar out of the world.
+    Leave {
+        /// Which.
+        avatar: EntityId,
+    },
+    /// Begins to show an avatar's surroundings to a client; an earlier one is shown no more.
+    Attach {
+        /// Which avatar.
+        avatar: EntityId,
+        /// To whom.
+        client: ClientKey,
+        /// Who is not to be shown.
+        hidden: BTreeSet<EntityId>,
+    },
+    /// Stops showing; the avatar stays, away.
+    Detach {
+        /// Which avatar.
+        avatar: EntityId,
+    },
+    /// Does something.
+    Do {
+        /// Who acts.
+        avatar: EntityId,
+        /// The client's number for it.
+        request: u32,
+        /// What.
+        act: Act,
+    },
+    /// Stops something begun.
+    Cancel {
+        /// Who.
+        avatar: EntityId,
+        /// The client's number of it.
+        request: u32,
+    },
+    /// Speaks to those near.
+    Say {
+        /// Who.
+        avatar: EntityId,
+        /// The client's number for it.
+        request: u32,
+        /// Whether only those at arm's length shall hear.
+        whisper: bool,
+        /// What.
+        utterance: Utterance,
+    },
+    /// Changes an avatar's looks.
+    Wear {
+        /// Which avatar.
+        avatar: EntityId,
+        /// The new looks.
+        appearance: Appearance,
+    },
+    /// Hides one entity from an avatar's client, or shows it again.
+    Hide {
+        /// Whose view.
+        avatar: EntityId,
+        /// Who is hidden.
+        other: EntityId,
+        /// Whether to hide.
+        hidden: bool,
+    },
+    /// Forbids somebody to write, or allows it again.
+    Mute {
+        /// Whose avatar.
+        avatar: EntityId,
+        /// Whether to forbid.
+        muted: bool,
+    },
+    /// Puts an avatar somewhere else, as an operator wishes.
+    Place {
+        /// Which avatar.
+        avatar: EntityId,
+        /// Where.
+        position: Position,
+    },
+    /// Lays ground.
+    Ground(Arc<Chunk>),
+    /// Puts things in that are stored, or that a new world starts with.
+    Things(Vec<Thing>),
+    /// What a neighbour's side of the border looks like.
+    Ghosts(GhostBatch),
+    /// The neighbour's shard starts anew and knows no ghosts.
+    ForgetGhosts(RegionIndex),
+    /// Something that happened next door and can be perceived here.
+    Ripple(Arc<Ripple>),
+}
+
+/// Something perceivable that spreads from a place.
+#[derive(Debug)]
+pub struct Ripple {
+    /// Where it began.
+    pub place: Position,
+    /// How far it is perceived, in centimetres.
+    pub reach_cm: u32,
+    /// Whose doing it is.
+    pub actor: EntityId,
+    /// What it is.
+    pub what: Perceived,
+}
+
+/// What can be perceived.
+#[derive(Debug)]
+pub enum Perceived {
+    /// Somebody did something.
+    Event(Event),
+    /// Somebody spoke.
+    Speech(Heard),
+}
+
+/// Somebody on the way from one shard to another, with all they own.
+#[derive(Debug)]
+pub struct Traveller {
+    /// The avatar.
+    pub avatar: Avatar,
+    /// What it holds, offers and is at.
+    pub things: ThingsRecord,
+    /// What its client was shown so far.
+    pub viewer: Option<Box<Viewer>>,
+    /// What it set out to do over there.
+    pub errand: Option<(u32, Act)>,
+}
+
+/// What goes into one step.
+#[derive(Debug, Default)]
+pub struct StepInput {
+    /// The tick to step to.
+    pub tick: Tick,
+    /// Pace of world time in thousandths.
+    pub pace_permille: u16,
+    /// Bytes of each client's frame.
+    pub frame_bytes_max: usize,
+    /// Whether to say where everyone is.
+    pub is_survey: bool,
+    /// What clients sent, by avatar.
+    pub inputs: Vec<(EntityId, InputDatagram)>,
+    /// What else is asked.
+    pub commands: Vec<Command>,
+}
+
+/// What comes out of one step.
+#[derive(Debug, Default)]
+pub struct StepOutput {
+    /// The frames of this tick, one behind another.
+    pub frame_bytes: Vec<u8>,
+    /// Whose frames they are, and where each ends in `frame_bytes`.
+    pub frames: Vec<(ClientKey, usize)>,
+    /// What clients are told reliably, in order.
+    pub letters: Vec<Letter>,
+    /// What must be stored, in order; each entry is all or nothing.
+    pub journal: Vec<Entry>,
+    /// Who leaves for another region.
+    pub travellers: Vec<(RegionIndex, Box<Traveller>)>,
+    /// What neighbours are shown.
+    pub ghosts: Vec<(RegionIndex, GhostBatch)>,
+    /// What neighbours may perceive.
+    pub ripples: Vec<(RegionIndex, Arc<Ripple>)>,
+    /// Ground that is missing under or around avatars, for which shard, and how many metres off.
+    pub wanted: Vec<(RegionIndex, ChunkId, u32)>,
+    /// Where everyone is, if that was asked.
+    pub whereabouts: Vec<Whereabouts>,
+    /// What the step did, for those who watch.
+    pub counts: Counts,
+}
+
+/// A reliable message to one client.
+#[derive(Debug)]
+pub struct Letter {
+    /// To whom.
+    pub to: ClientKey,
+    /// What.
+    pub message: ServerMessage,
+    /// The journal entry of this step that must be durable before it is sent.
+    pub after: Option<usize>,
+}
+
+/// Changes to stored state that belong together.
+#[derive(Clone, Debug, Default)]
+pub struct Entry {
+    /// The changes.
+    pub changes: Vec<Change>,
+    /// What happened, for the audit trail.
+    pub event: Option<Event>,
+}
+
+/// One change to stored state.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// A thing is as given, and kept with its holder: a person, or the world.
+    Keep {
+        /// The thing.
+        thing: Thing,
+        /// The person whose avatar holds it.
+        holder: Option<PersonId>,
+    },
+    /// A thing is no longer kept with this holder.
+    Drop {
+        /// The thing's id.
+        thing: EntityId,
+        /// The person whose avatar held it.
+        holder: Option<PersonId>,
+    },
+    /// An avatar's looks.
+    Looks {
+        /// Whose avatar.
+        person: PersonId,
+        /// The looks.
+        appearance: Appearance,
+    },
+}
+
+/// What a step did.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counts {
+    /// Avatars stepped here.
+    pub avatars: usize,
+    /// Things of this shard.
+    pub things: usize,
+    /// Neighbours' entities shown here.
+    pub ghosts: usize,
+    /// Clients shown something.
+    pub clients: usize,
+    /// Inputs applied.
+    pub inputs_applied: usize,
+    /// Inputs repeated because none came in time.
+    pub inputs_missed: usize,
+}
+
+/// Where an avatar is, for what must be kept of it softly.
+#[derive(Clone, Copy, Debug)]
+pub struct Whereabouts {
+    /// Which avatar.
+    pub avatar: EntityId,
+    /// Whose.
+    pub person: PersonId,
+    /// Where.
+    pub position: Position,
+    /// Looking where.
+    pub yaw: Yaw,
+}
+
+impl Whereabouts {
+    /// Returns where a body is.
+    #[must_use]
+    pub fn of(avatar: EntityId, person: PersonId, body: &Body) -> Self {
+        Self { avatar, person, position: body.position(), yaw: body.yaw }
+    }
+}

@@ -1,0 +1,126 @@
+//! What neighbouring shards show each other of the ground along their common border.
+//!
+//! A batch tells what changed since the last one, so standing things cross once. It arrives a
+//! tick late; whoever moves is moved on by its velocity meanwhile, and nobody sees the border.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use protocol::ids::EntityId;
+use protocol::state::EntityState;
+use protocol::units::Tick;
+
+use super::entities::{About, Entities, Entity, Owner};
+use crate::region::{Region, RegionIndex};
+
+/// Ticks for which ghosts of a silent neighbour move on by their velocity: a quarter second.
+const CARRIED_TICKS_MAX: u64 = 5;
+
+/// What one shard tells a neighbour about one tick.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GhostBatch {
+    /// Whose entities these are.
+    pub from: RegionIndex,
+    /// The tick they are shown at.
+    pub tick: Tick,
+    /// Entities that came into the band, or changed what they are.
+    pub entered: Vec<(EntityId, EntityState, Arc<About>)>,
+    /// Entities that look different from the last batch, or move.
+    pub moved: Vec<(EntityId, EntityState)>,
+    /// Entities that left the band or the world, or are the neighbour's now.
+    pub left: Vec<EntityId>,
+}
+
+/// The border to one neighbour, from the side of who tells.
+#[derive(Debug)]
+pub struct Border {
+    /// The neighbour's region.
+    pub region: Region,
+    band_cm: i32,
+    told: BTreeMap<EntityId, (EntityState, u32)>,
+    heard_at: Tick,
+}
+
+impl Border {
+    /// Returns the border to `region`, whose shard is told of everything within `band_cm` of it.
+    #[must_use]
+    pub const fn new(region: Region, band_cm: i32) -> Self {
+        Self { region, band_cm, told: BTreeMap::new(), heard_at: Tick(0) }
+    }
+
+    /// Forgets what was told: the neighbour's shard starts anew.
+    pub fn forget(&mut self) {
+        self.told.clear();
+    }
+
+    /// Returns what the neighbour must know of this tick, nothing if all is as it was.
+    pub fn tell(
+        &mut self,
+        from: RegionIndex,
+        tick: Tick,
+        entities: &Entities,
+    ) -> Option<GhostBatch> {
+        let mut batch =
+            GhostBatch { from, tick, entered: Vec::new(), moved: Vec::new(), left: Vec::new() };
+        let mut told = BTreeMap::new();
+        for (_, entity) in entities.iter() {
+            let is_near = self.region.distance_cm(entity.state.position) <= self.band_cm;
+            if entity.owner != Owner::Here || !is_near {
+                continue;
+            }
+            let now = (entity.state, entity.about.version);
+            match self.told.remove(&entity.id) {
+                Some((state, version)) if version == now.1 => {
+                    if state != entity.state || state.velocity != [0; 3] {
+                        batch.moved.push((entity.id, entity.state));
+                    }
+                }
+                _ => batch.entered.push((entity.id, entity.state, Arc::clone(&entity.about))),
+            }
+            told.insert(entity.id, now);
+        }
+        batch.left.extend(self.told.keys());
+        self.told = told;
+        let is_empty =
+            batch.entered.is_empty() && batch.moved.is_empty() && batch.left.is_empty();
+        (!is_empty).then_some(batch)
+    }
+
+    /// Takes in what the neighbour tells, seen at `tick`.
+    pub fn hear(&mut self, batch: GhostBatch, tick: Tick, hz: u16, entities: &mut Entities) {
+        self.heard_at = tick;
+        let late = u32::try_from(tick.since(batch.tick)).unwrap_or(0).min(8);
+        let owner = Owner::Neighbour(batch.from);
+        let now = |state: EntityState| EntityState { position: state.extrapolate(late, hz), ..state };
+        for id in batch.left {
+            if entities.by_id(id).is_some_and(|entity| entity.owner == owner) {
+                entities.remove(id);
+            }
+        }
+        for (id, state, about) in batch.entered {
+            if entities.by_id(id).is_none_or(|entity| entity.owner != Owner::Here) {
+                entities.put(Entity { id, owner, state: now(state), about });
+            }
+        }
+        for (id, state) in batch.moved {
+            let Some(slot) = entities.slot(id) else { continue };
+            if let Some(entity) = entities.get_mut(slot).filter(|entity| entity.owner == owner) {
+                entity.state = now(state);
+            }
+        }
+    }
+
+    /// Moves this neighbour's ghosts on by one tick: before the neighbour is heard, so that one
+    /// it does not mention (a traveller on its way) keeps walking.
+    pub fn carry_on(&self, tick: Tick, hz: u16, entities: &mut Entities) {
+        if tick.since(self.heard_at) > CARRIED_TICKS_MAX {
+            return;
+        }
+        let owner = Owner::Neighbour(self.region.index);
+        entities.for_each_mut(|entity| {
+            if entity.owner == owner && entity.state.velocity != [0; 3] {
+                entity.state.position = entity.state.extrapolate(1, hz);
+            }
+        });
+    }
+}

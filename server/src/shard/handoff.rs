@@ -1,0 +1,138 @@
+//! Phase 7, hand-off: coming in, going out, and moving on to the shard next door.
+//!
+//! A traveller takes everything along: body, inputs, things, view. Its old shard keeps showing it
+//! as the neighbour's ghost, so nobody sees the border; its new one takes it in by id, once.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use protocol::ids::EntityId;
+use protocol::rules::{Act, Effect, Offer, OfferEnd, Outcome, ThingsRecord, Why};
+
+use super::avatar::Avatar;
+use super::batch::{StepOutput, Traveller};
+use super::entities::{Entity, Owner};
+use super::viewer::{ClientKey, Viewer};
+use super::{MARGIN_CM, Shard};
+use crate::region::RegionIndex;
+
+/// Offers whose way is remembered: those open between two people who crossed a border lately.
+const OFFERS_GONE_MAX: usize = 1_024;
+
+impl Shard {
+    /// Takes an avatar in; one that is here already stays as it is.
+    pub(super) fn arrive(&mut self, traveller: Traveller, output: &mut StepOutput) {
+        let Traveller { mut avatar, things, viewer, errand } = traveller;
+        if self.avatars.contains_key(&avatar.id) {
+            return;
+        }
+        let id = avatar.id;
+        self.entities.put(Entity {
+            id,
+            owner: Owner::Here,
+            state: avatar.body.state(),
+            about: Arc::clone(&avatar.about),
+        });
+        let ThingsRecord { things, offers, works } = things;
+        for thing in things {
+            self.put_thing(thing);
+        }
+        for offer in offers {
+            self.offers_gone.remove(&offer.id);
+            self.parties.insert(offer.id, (offer.from, offer.to));
+            self.things.apply(&Effect::Offer(offer)).expect("an offer always fits");
+        }
+        for work in works {
+            self.things.apply(&Effect::Begin(work)).expect("work always fits");
+        }
+        avatar.viewer = viewer.map(|mut viewer| {
+            viewer.move_to(&self.entities);
+            viewer
+        });
+        self.avatars.insert(id, avatar);
+        if let Some((request, act)) = errand {
+            self.begin_act_here(id, request, &act, output);
+        }
+    }
+
+    /// Takes an avatar out of the world, with what it holds.
+    pub(super) fn leave(&mut self, id: EntityId, output: &mut StepOutput) {
+        self.stop_act(id, Why::Idle, output);
+        let is_party = |offer: &&Offer| offer.from == id || offer.to == id;
+        let open = self.things.offers().filter(is_party);
+        let end = OfferEnd::Withdrawn;
+        let effects = open.map(|offer| Effect::EndOffer { offer: offer.id, end }).collect();
+        self.realize(Outcome { effects, ..Outcome::default() }, None, output);
+        if self.take_out(id).is_some() {
+            self.entities.remove(id);
+        }
+    }
+
+    /// Shows an avatar's surroundings to a client that knows nothing yet.
+    pub(super) fn attach(
+        &mut self,
+        id: EntityId,
+        client: ClientKey,
+        hidden: BTreeSet<EntityId>,
+        output: &mut StepOutput,
+    ) {
+        let Some(avatar) = self.avatars.get_mut(&id) else { return };
+        avatar.viewer = Some(Box::new(Viewer::new(client, self.rules.motion.hz, hidden)));
+        avatar.inputs = super::input::InputQueue::default();
+        self.tell_holding(id, None, output);
+    }
+
+    /// Shows nothing to the avatar's client any more.
+    pub(super) fn detach(&mut self, id: EntityId) {
+        let Some(avatar) = self.avatars.get_mut(&id) else { return };
+        avatar.viewer = None;
+    }
+
+    /// Hands over everyone who has walked out of the region.
+    pub(super) fn hand_over(&mut self, output: &mut StepOutput) {
+        let outside = self.avatars.values().filter(|avatar| {
+            self.region.distance_cm(avatar.body.position()) > MARGIN_CM
+                && self.rules.regions.index_of(avatar.body.position()) != self.region.index
+        });
+        let leavers: Vec<(EntityId, RegionIndex)> = outside
+            .map(|avatar| (avatar.id, self.rules.regions.index_of(avatar.body.position())))
+            .collect();
+        for (id, region) in leavers {
+            self.send_over(id, region, None, output);
+        }
+    }
+
+    /// Sends an avatar to another region's shard, to do something there if it has an errand.
+    pub(super) fn send_over(
+        &mut self,
+        id: EntityId,
+        region: RegionIndex,
+        errand: Option<(u32, Act)>,
+        output: &mut StepOutput,
+    ) {
+        let Some((mut avatar, things)) = self.take_out(id) else { return };
+        for offer in &things.offers {
+            self.offers_gone.insert(offer.id, region);
+        }
+        while self.offers_gone.len() > OFFERS_GONE_MAX {
+            self.offers_gone.pop_first();
+        }
+        if let Some(slot) = self.entities.slot(id)
+            && let Some(entity) = self.entities.get_mut(slot)
+        {
+            entity.owner = Owner::Neighbour(region);
+        }
+        let viewer = avatar.viewer.take();
+        let traveller = Traveller { avatar, things, viewer, errand };
+        output.travellers.push((region, Box::new(traveller)));
+    }
+
+    fn take_out(&mut self, id: EntityId) -> Option<(Avatar, ThingsRecord)> {
+        let avatar = self.avatars.remove(&id)?;
+        let things = self.things.take_out(id);
+        for offer in &things.offers {
+            self.parties.remove(&offer.id);
+        }
+        Some((avatar, things))
+    }
+}

@@ -1,0 +1,202 @@
+//! Phase 5, interest: who is near whom.
+//!
+//! A grid rebuilt each tick by counting sort answers "the `n` nearest to here" in under a
+//! microsecond. It knows places and slots, nothing of what is in them.
+
+use protocol::units::Position;
+
+/// A place in the shard's entity table.
+pub type Slot = u32;
+
+/// Cells along one side: 128 x 128 counters of 4 bytes are rebuilt in a few microseconds.
+const SIDE_MAX: usize = 128;
+
+/// A grid over one region and its ghost band.
+#[derive(Debug, Default)]
+pub struct Grid {
+    west: i32,
+    north: i32,
+    cell_cm: i32,
+    side: usize,
+    /// Start of each cell's run in the sorted arrays, with one past the end.
+    starts: Vec<u32>,
+    xs: Vec<i32>,
+    zs: Vec<i32>,
+    slots: Vec<Slot>,
+    cells: Vec<u32>,
+}
+
+impl Grid {
+    /// Sorts `places` into cells of the square that starts at (`west`, `north`).
+    ///
+    /// Places outside the square count to its edge cells. The result depends on the order of
+    /// `places` alone.
+    pub fn rebuild(
+        &mut self,
+        (west, north, width): (i32, i32, i32),
+        places: impl Iterator<Item = (Slot, Position)> + Clone,
+    ) {
+        let count = places.clone().count();
+        self.west = west;
+        self.north = north;
+        // About two entities to a cell wherever they are spread evenly; a crowd gets more.
+        let wanted = ((count / 2).max(16).isqrt()).clamp(4, SIDE_MAX);
+        self.side = wanted;
+        self.cell_cm = (width / i32::try_from(wanted).unwrap_or(1)).max(1) + 1;
+        self.starts.clear();
+        self.starts.resize(wanted * wanted + 1, 0);
+        self.cells.clear();
+        for (_, place) in places.clone() {
+            let cell = self.cell_of(place.x, place.z);
+            self.starts[cell + 1] += 1;
+            self.cells.push(u32::try_from(cell).unwrap_or(0));
+        }
+        for cell in 1..self.starts.len() {
+            self.starts[cell] += self.starts[cell - 1];
+        }
+        self.xs.resize(count, 0);
+        self.zs.resize(count, 0);
+        self.slots.resize(count, 0);
+        let mut next = self.starts.clone();
+        for ((slot, place), &cell) in places.zip(&self.cells) {
+            let at = next[cell as usize] as usize;
+            next[cell as usize] += 1;
+            self.xs[at] = place.x;
+            self.zs[at] = place.z;
+            self.slots[at] = slot;
+        }
+    }
+
+    /// Collects into `found` the up to `count` slots nearest to (`x`, `z`) within `reach_cm`, as
+    /// (squared distance in square centimetres, slot), nearest first; ties by slot.
+    pub fn nearest(
+        &self,
+        (x, z): (i32, i32),
+        count: usize,
+        reach_cm: i32,
+        found: &mut Vec<(u64, Slot)>,
+    ) {
+        found.clear();
+        let reach = u64::from(reach_cm.unsigned_abs()).pow(2);
+        let mut ring = 0;
+        // Grow a square of cells until it surely holds the nearest, or all of the reach.
+        let ring_max = (reach_cm / self.cell_cm.max(1) + 1).min(self.ring_limit());
+        loop {
+            let held = self.count_within(x, z, ring);
+            if held >= count + count / 4 || ring >= ring_max {
+                break;
+            }
+            ring += 1;
+        }
+        // The corner of a square is farther than the middle of its side: 1.5 is above root two.
+        // Seen from outside the grid that sum does not hold, so everything in reach is looked at.
+        let inside = self.holds(x, self.west) && self.holds(z, self.north);
+        let ring = if inside { ((3 * (ring + 1) + 1) / 2).min(ring_max) } else { self.ring_limit() };
+        self.each_within(x, z, ring, |at| {
+            let dx = u64::from(self.xs[at].abs_diff(x));
+            let dz = u64::from(self.zs[at].abs_diff(z));
+            let squared = dx * dx + dz * dz;
+            if squared <= reach {
+                found.push((squared, self.slots[at]));
+            }
+        });
+        if found.len() > count {
+            found.select_nth_unstable(count);
+            found.truncate(count);
+        }
+        found.sort_unstable();
+    }
+
+    fn holds(&self, cm: i32, low: i32) -> bool {
+        let width = self.cell_cm.saturating_mul(self.ring_limit());
+        (0..width).contains(&cm.saturating_sub(low))
+    }
+
+    fn ring_limit(&self) -> i32 {
+        i32::try_from(self.side).unwrap_or(i32::MAX)
+    }
+
+    fn count_within(&self, x: i32, z: i32, ring: i32) -> usize {
+        let mut held = 0;
+        self.each_run(x, z, ring, |start, end| held += end - start);
+        held
+    }
+
+    fn each_within(&self, x: i32, z: i32, ring: i32, mut visit: impl FnMut(usize)) {
+        self.each_run(x, z, ring, |start, end| (start..end).for_each(&mut visit));
+    }
+
+    fn each_run(&self, x: i32, z: i32, ring: i32, mut visit: impl FnMut(usize, usize)) {
+        if self.starts.len() < 2 {
+            return;
+        }
+        let (column, row) = self.column_row(x, z);
+        let ring = usize::try_from(ring).unwrap_or(0);
+        let (first, last) = (column.saturating_sub(ring), (column + ring).min(self.side - 1));
+        for row in row.saturating_sub(ring)..=(row + ring).min(self.side - 1) {
+            let start = self.starts[row * self.side + first];
+            let end = self.starts[row * self.side + last + 1];
+            visit(start as usize, end as usize);
+        }
+    }
+
+    fn cell_of(&self, x: i32, z: i32) -> usize {
+        let (column, row) = self.column_row(x, z);
+        row * self.side + column
+    }
+
+    fn column_row(&self, x: i32, z: i32) -> (usize, usize) {
+        let along = |cm: i32, low: i32| {
+            let cell = cm.saturating_sub(low) / self.cell_cm.max(1);
+            usize::try_from(cell).unwrap_or(0).min(self.side - 1)
+        };
+        (along(x, self.west), along(z, self.north))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn naive(places: &[Position], at: (i32, i32), count: usize, reach: i32) -> Vec<(u64, Slot)> {
+        let here = Position::new(at.0, 0, at.1);
+        let mut all: Vec<_> = places
+            .iter()
+            .enumerate()
+            .map(|(slot, place)| (place.ground_distance_squared(here), slot as Slot))
+            .filter(|&(squared, _)| squared <= u64::from(reach.unsigned_abs()).pow(2))
+            .collect();
+        all.sort_unstable();
+        all.truncate(count);
+        all
+    }
+
+    proptest! {
+        #[test]
+        fn the_grid_finds_what_a_plain_search_finds(
+            places in prop::collection::vec((-5_000..5_000_i32, -5_000..5_000_i32), 0..400),
+            crowd in prop::collection::vec((0..300_i32, 0..300_i32), 0..200),
+            at in (-6_000..6_000_i32, -6_000..6_000_i32),
+            count in 1_usize..80,
+            reach in 100..12_000_i32,
+        ) {
+            let places: Vec<Position> =
+                places.into_iter().chain(crowd).map(|(x, z)| Position::new(x, 0, z)).collect();
+            let mut grid = Grid::default();
+            let slots = places.iter().enumerate().map(|(slot, &place)| (slot as Slot, place));
+            grid.rebuild((-5_000, -5_000, 10_000), slots);
+            let mut found = Vec::new();
+            grid.nearest(at, count, reach, &mut found);
+            prop_assert_eq!(found, naive(&places, at, count, reach));
+        }
+    }
+
+    #[test]
+    fn an_empty_grid_finds_nothing() {
+        let mut found = vec![(1, 1)];
+        Grid::default().nearest((0, 0), 4, 100, &mut found);
+        assert!(found.is_empty());
+    }
+}

@@ -1,0 +1,296 @@
+//! What one client is shown: which entities, under which handles, how often.
+//!
+//! The nearest [`TRACKED_MAX`] entities have handles. Who comes and goes is announced reliably;
+//! a handle serves again only when the client has said that it read of its bearer's going, so a
+//! late frame never moves a stranger.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use protocol::delta::{FrameEncoder, FrameHead, FrameScratch};
+use protocol::ids::EntityId;
+use protocol::input::InputHead;
+use protocol::limits::TRACKED_MAX;
+use protocol::message::server::{Announce, Appear};
+use protocol::state::EntityState;
+use protocol::units::{Position, Tick, Yaw, expand};
+
+use super::entities::{Entities, Entity};
+use super::interest::{Grid, Slot};
+
+/// One client of the gateway, for as long as its connection lasts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClientKey(pub u64);
+
+/// Handles in use or not yet confirmed free: all tracked ones exchanged at once.
+const HANDLES_MAX: u16 = 2 * TRACKED_MAX as u16;
+
+/// Ranks by which an entity already shown is preferred to a new one, so that two at the edge of
+/// sight do not take turns.
+const STAY_RANKS: usize = 12;
+
+/// Ticks between two looks around: somebody who comes near is announced within 200 ms at 20 Hz.
+pub const REFRESH_TICKS: u64 = 4;
+
+/// Credit at which an entity is due; the nearest earn it in one tick.
+const CREDIT_DUE: u16 = 12;
+
+/// What the entity of a rank earns each tick: 20, 10 and 5 times a second at 20 Hz.
+const fn earned(rank: usize) -> u16 {
+    match rank {
+        0..16 => CREDIT_DUE,
+        16..32 => CREDIT_DUE / 2,
+        _ => CREDIT_DUE / 4,
+    }
+}
+
+/// One entity that the client is shown.
+#[derive(Clone, Debug)]
+struct Tracked {
+    handle: u16,
+    slot: Slot,
+    id: EntityId,
+    /// Version of what was announced about it.
+    version: u32,
+    /// The state that the announcement told.
+    announced: EntityState,
+    /// Whether a frame told a newer one.
+    framed: bool,
+    credit: u16,
+    earned: u16,
+}
+
+/// What one client is shown, and what of it has arrived.
+#[derive(Debug)]
+pub struct Viewer {
+    /// Whose view it is.
+    pub client: ClientKey,
+    encoder: FrameEncoder,
+    tracked: Vec<Tracked>,
+    free: BTreeSet<u16>,
+    retiring: VecDeque<(u64, u16)>,
+    announced: u64,
+    hidden: BTreeSet<EntityId>,
+}
+
+/// Memory that viewers of one shard take turns with.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    near: Vec<(u64, Slot)>,
+    ranked: Vec<(usize, Slot)>,
+    due: Vec<(u16, usize)>,
+    frame: FrameScratch,
+    bytes: Vec<u8>,
+}
+
+impl Viewer {
+    /// Returns the view of a client that was told nothing yet.
+    #[must_use]
+    pub fn new(client: ClientKey, hz: u16, hidden: BTreeSet<EntityId>) -> Self {
+        Self {
+            client,
+            encoder: FrameEncoder::new(hz),
+            tracked: Vec::new(),
+            free: (0..HANDLES_MAX).collect(),
+            retiring: VecDeque::new(),
+            announced: 0,
+            hidden,
+        }
+    }
+
+    /// Takes in what the client says has arrived.
+    pub fn acknowledge(&mut self, head: &InputHead, lost: &[u16]) {
+        if head.has_lost_everything {
+            self.encoder.reset();
+        }
+        if let Some(acks) = head.acks {
+            self.encoder.acknowledge(acks);
+        }
+        for &handle in lost {
+            self.encoder.forget(handle);
+        }
+        let confirmed = expand(head.announcements, self.announced).min(self.announced);
+        while let Some(&(number, handle)) = self.retiring.front() {
+            if number > confirmed {
+                break;
+            }
+            self.free.insert(handle);
+            self.retiring.pop_front();
+        }
+    }
+
+    /// Hides an entity from this viewer, or shows it again, from the next look around on.
+    pub fn hide(&mut self, id: EntityId, hidden: bool) {
+        if hidden {
+            self.hidden.insert(id);
+        } else {
+            self.hidden.remove(&id);
+        }
+    }
+
+    /// Returns whether an entity is hidden from this viewer.
+    #[must_use]
+    pub fn hides(&self, id: EntityId) -> bool {
+        self.hidden.contains(&id)
+    }
+
+    /// Returns which entities are shown.
+    pub fn shown(&self) -> impl Iterator<Item = EntityId> + '_ {
+        self.tracked.iter().map(|tracked| tracked.id)
+    }
+
+    /// Finds each tracked entity again in another shard's table.
+    ///
+    /// What that shard does not know leaves view at the next look around.
+    pub fn move_to(&mut self, entities: &Entities) {
+        for tracked in &mut self.tracked {
+            tracked.slot = entities.slot(tracked.id).unwrap_or(Slot::MAX);
+        }
+    }
+
+    /// Looks around from `here`: decides who is shown, and returns what there is to announce.
+    pub fn look_around(
+        &mut self,
+        (own, here, reach_cm): (EntityId, Position, i32),
+        tick: Tick,
+        grid: &Grid,
+        entities: &Entities,
+        scratch: &mut Scratch,
+    ) -> Option<Announce> {
+        self.rank((own, here, reach_cm), grid, entities, scratch);
+        let mut vanish = Vec::new();
+        let mut kept = 0;
+        for index in 0..self.tracked.len() {
+            let tracked = &mut self.tracked[index];
+            let place = scratch.ranked.iter().position(|&(_, slot)| slot == tracked.slot);
+            let is_same = entities.get(tracked.slot).is_some_and(|entity| entity.id == tracked.id);
+            if let (Some(place), true) = (place, is_same) {
+                let (rank, _) = scratch.ranked.swap_remove(place);
+                tracked.earned = earned(rank);
+                self.tracked.swap(kept, index);
+                kept += 1;
+            } else {
+                vanish.push(tracked.handle);
+            }
+        }
+        self.tracked.truncate(kept);
+        let mut appear = self.told_anew(entities);
+        scratch.ranked.sort_unstable();
+        for &(rank, slot) in &scratch.ranked {
+            let Some(entity) = entities.get(slot) else { continue };
+            let Some(handle) = self.free.pop_first() else { break };
+            appear.push(self.track(handle, slot, rank, entity));
+        }
+        if vanish.is_empty() && appear.is_empty() {
+            return None;
+        }
+        self.announced += 1;
+        for &handle in &vanish {
+            self.encoder.forget(handle);
+            self.retiring.push_back((self.announced, handle));
+        }
+        Some(Announce { since: tick, vanish, appear })
+    }
+
+    /// Fills `scratch.ranked` with the slots to show and their ranks by nearness.
+    fn rank(
+        &self,
+        (own, here, reach_cm): (EntityId, Position, i32),
+        grid: &Grid,
+        entities: &Entities,
+        scratch: &mut Scratch,
+    ) {
+        let Scratch { near, ranked, .. } = scratch;
+        let looked_at = TRACKED_MAX + 1 + STAY_RANKS + self.hidden.len().min(TRACKED_MAX);
+        grid.nearest((here.x, here.z), looked_at, reach_cm, near);
+        ranked.clear();
+        let visible = near.iter().filter(|&&(_, slot)| {
+            entities.get(slot).is_some_and(|entity| entity.id != own && !self.hides(entity.id))
+        });
+        ranked.extend(visible.enumerate().map(|(rank, &(_, slot))| (rank, slot)));
+        if ranked.len() <= TRACKED_MAX {
+            return;
+        }
+        let shown: BTreeSet<Slot> = self.tracked.iter().map(|tracked| tracked.slot).collect();
+        ranked.sort_by_key(|&(rank, slot)| {
+            rank + if shown.contains(&slot) { 0 } else { STAY_RANKS }
+        });
+        ranked.truncate(TRACKED_MAX);
+    }
+
+    fn told_anew(&mut self, entities: &Entities) -> Vec<Appear> {
+        let mut appear = Vec::new();
+        for tracked in &mut self.tracked {
+            let Some(entity) = entities.get(tracked.slot) else { continue };
+            if entity.about.version != tracked.version {
+                tracked.version = entity.about.version;
+                appear.push(appearance(tracked.handle, entity));
+            }
+        }
+        appear
+    }
+
+    fn track(&mut self, handle: u16, slot: Slot, rank: usize, entity: &Entity) -> Appear {
+        let announced = EntityState { velocity: [0; 3], animation: 0, ..entity.state };
+        self.tracked.push(Tracked {
+            handle,
+            slot,
+            id: entity.id,
+            version: entity.about.version,
+            announced,
+            framed: false,
+            credit: CREDIT_DUE,
+            earned: earned(rank),
+        });
+        appearance(handle, entity)
+    }
+
+    /// Returns the frame of this tick: the most overdue changes first, within the head's budget.
+    pub fn frame<'a>(
+        &mut self,
+        head: &FrameHead,
+        entities: &Entities,
+        scratch: &'a mut Scratch,
+    ) -> &'a [u8] {
+        scratch.due.clear();
+        for (index, tracked) in self.tracked.iter_mut().enumerate() {
+            let Some(entity) = entities.get(tracked.slot) else { continue };
+            tracked.credit = tracked.credit.saturating_add(tracked.earned);
+            if tracked.credit < CREDIT_DUE || entity.id != tracked.id {
+                continue;
+            }
+            let is_told = if tracked.framed {
+                !self.encoder.needs_send(tracked.handle, &entity.state)
+            } else {
+                entity.state == tracked.announced
+            };
+            if !is_told {
+                scratch.due.push((u16::MAX - tracked.credit, index));
+            }
+        }
+        scratch.due.sort_unstable();
+        let mut frame = self.encoder.begin(head, &mut scratch.frame);
+        for &(_, index) in &scratch.due {
+            let tracked = &mut self.tracked[index];
+            let Some(entity) = entities.get(tracked.slot) else { continue };
+            if !frame.push(tracked.handle, &entity.state) {
+                break;
+            }
+            tracked.credit = 0;
+            tracked.framed = true;
+        }
+        scratch.bytes.clear();
+        frame.finish(&mut scratch.bytes);
+        &scratch.bytes
+    }
+}
+
+fn appearance(handle: u16, entity: &Entity) -> Appear {
+    Appear {
+        handle,
+        entity: entity.id,
+        being: entity.about.being.clone(),
+        position: entity.state.position,
+        yaw: Yaw::from_coarse(entity.state.yaw),
+        flags: entity.state.flags,
+    }
+}

@@ -1,0 +1,173 @@
+//! What goes to which shard next: the routes between clients, avatars and regions.
+//!
+//! It sorts commands into the batches of the coming tick and what steps put out into the batches
+//! of the one after. It sends nothing and knows no connection.
+
+use std::collections::BTreeMap;
+
+use protocol::ids::EntityId;
+use protocol::input::InputDatagram;
+use protocol::units::{Position, Tick};
+
+use crate::region::{RegionIndex, Regions};
+use crate::shard::batch::{Command, StepInput, StepOutput};
+use crate::shard::viewer::ClientKey;
+
+/// Commands that wait for one shard's next tick: four for each of 2,000 clients.
+pub const COMMANDS_MAX: usize = 8_192;
+
+/// Where an avatar is, and who drives it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seat {
+    /// Whose shard steps it.
+    pub region: RegionIndex,
+    /// Whose client drives it; nothing while its driver is away.
+    pub client: Option<ClientKey>,
+}
+
+/// The routes of one world.
+#[derive(Debug)]
+pub struct Switchboard {
+    regions: Regions,
+    next: Vec<StepInput>,
+    seats: BTreeMap<EntityId, Seat>,
+    drivers: BTreeMap<ClientKey, EntityId>,
+    /// Commands that found no room.
+    pub dropped: u64,
+}
+
+impl Switchboard {
+    /// Returns the routes of an empty world.
+    #[must_use]
+    pub fn new(regions: Regions) -> Self {
+        Self {
+            regions,
+            next: (0..regions.count()).map(|_| StepInput::default()).collect(),
+            seats: BTreeMap::new(),
+            drivers: BTreeMap::new(),
+            dropped: 0,
+        }
+    }
+
+    /// Returns where an avatar is.
+    #[must_use]
+    pub fn seat(&self, avatar: EntityId) -> Option<Seat> {
+        self.seats.get(&avatar).copied()
+    }
+
+    /// Returns the avatar that a client drives.
+    #[must_use]
+    pub fn driven_by(&self, client: ClientKey) -> Option<EntityId> {
+        self.drivers.get(&client).copied()
+    }
+
+    /// Returns how many avatars there are.
+    #[must_use]
+    pub fn avatars(&self) -> usize {
+        self.seats.len()
+    }
+
+    /// Brings an avatar in at `position` with `command`, which must be its `Enter`.
+    pub fn enter(&mut self, avatar: EntityId, position: Position, command: Command) {
+        let region = self.regions.index_of(position);
+        self.seats.insert(avatar, Seat { region, client: None });
+        self.push(region, command);
+    }
+
+    /// Seats a client's driver at an avatar; returns the client that drove it before.
+    pub fn drive(&mut self, avatar: EntityId, client: ClientKey) -> Option<ClientKey> {
+        let seat = self.seats.get_mut(&avatar)?;
+        let before = seat.client.replace(client);
+        if let Some(before) = before {
+            self.drivers.remove(&before);
+        }
+        self.drivers.insert(client, avatar);
+        before
+    }
+
+    /// Unseats a client; returns the avatar it drove, which stays.
+    pub fn release(&mut self, client: ClientKey) -> Option<EntityId> {
+        let avatar = self.drivers.remove(&client)?;
+        if let Some(seat) = self.seats.get_mut(&avatar) {
+            seat.client = None;
+        }
+        Some(avatar)
+    }
+
+    /// Takes an avatar out of the world.
+    pub fn leave(&mut self, avatar: EntityId) {
+        let Some(seat) = self.seats.remove(&avatar) else { return };
+        if let Some(client) = seat.client {
+            self.drivers.remove(&client);
+        }
+        self.push(seat.region, Command::Leave { avatar });
+    }
+
+    /// Queues a command for the shard of an avatar; one that is nowhere needs none.
+    pub fn command(&mut self, avatar: EntityId, command: Command) {
+        if let Some(seat) = self.seat(avatar) {
+            self.push(seat.region, command);
+        }
+    }
+
+    /// Queues a command for a region's shard.
+    pub fn push(&mut self, region: RegionIndex, command: Command) {
+        let Some(input) = self.next.get_mut(usize::from(region.0)) else { return };
+        let is_vital = matches!(
+            command,
+            Command::Enter(_)
+                | Command::Leave { .. }
+                | Command::Detach { .. }
+                | Command::Ghosts(_)
+                | Command::Ground(_)
+                | Command::Things(_)
+        );
+        if input.commands.len() >= COMMANDS_MAX && !is_vital {
+            self.dropped += 1;
+        } else {
+            input.commands.push(command);
+        }
+    }
+
+    /// Queues what a client sent for its avatar; from one that drives nothing it is nothing.
+    pub fn input(&mut self, client: ClientKey, datagram: InputDatagram) {
+        let Some(avatar) = self.driven_by(client) else { return };
+        let Some(seat) = self.seat(avatar) else { return };
+        if let Some(input) = self.next.get_mut(usize::from(seat.region.0)) {
+            input.inputs.push((avatar, datagram));
+        }
+    }
+
+    /// Takes the batch of a region for `tick`.
+    pub fn take(&mut self, region: RegionIndex, tick: Tick) -> StepInput {
+        let next = self.next.get_mut(usize::from(region.0)).map(std::mem::take);
+        StepInput { tick, ..next.unwrap_or_default() }
+    }
+
+    /// Sorts what a step put out for other shards into their next batches.
+    ///
+    /// A traveller's commands and inputs follow it from now on; those already queued at its old
+    /// shard find it gone and go unheard, as they would have a tick later.
+    pub fn absorb(&mut self, output: &mut StepOutput) {
+        for (region, batch) in output.ghosts.drain(..) {
+            self.push(region, Command::Ghosts(batch));
+        }
+        for (region, traveller) in output.travellers.drain(..) {
+            let avatar = traveller.avatar.id;
+            match self.seats.get_mut(&avatar) {
+                Some(seat) => {
+                    seat.region = region;
+                    self.push(region, Command::Enter(traveller));
+                }
+                // It left the world in the very tick in which it crossed: it must not come back.
+                None => {
+                    self.push(region, Command::Enter(traveller));
+                    self.push(region, Command::Leave { avatar });
+                }
+            }
+        }
+        for (region, ripple) in output.ripples.drain(..) {
+            self.push(region, Command::Ripple(ripple));
+        }
+    }
+}
