@@ -10,10 +10,21 @@
 //!   twenty times a second.
 //! - [`session`], [`replica`]: the client's side of a connection without any I/O.
 
+pub mod bits;
 pub mod close;
+pub mod delta;
 pub mod frame;
 pub mod ground;
 pub mod ids;
+pub mod input;
+#[cfg(feature = "client")]
+pub mod io;
 pub mod limits;
+pub mod message;
+pub mod motion;
+pub mod replica;
+pub mod rules;
+pub mod session;
 pub mod state;
 pub mod units;
+pub mod utterance;
