@@ -5,6 +5,7 @@
 //! the database [`engine`]'s, the writing thread [`writer`]'s. [`backup`], [`check`] and
 //! [`rewrite`] are what operators call. What a record means is never asked here.
 
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
@@ -132,7 +133,16 @@ impl SledStore {
         });
         let writer = std::thread::Builder::new().name("store".into()).spawn({
             let shared = Arc::clone(&shared);
-            move || writer::run(&shared)
+            move || {
+                let run = AssertUnwindSafe(|| writer::run(&shared));
+                if std::panic::catch_unwind(run).is_err() {
+                    // Whoever waits for a batch has to learn that nobody writes any more.
+                    let path = shared.folder.path().into();
+                    let why = "the writing thread panicked".into();
+                    let trouble = Some(StoreError::Broken { path, why });
+                    shared.progress.send_modify(|now| now.trouble = trouble);
+                }
+            }
         });
         let writer = writer.map_err(|e| folder::io_error("cannot start a thread for", path, &e))?;
         Ok(Self { shared, writer: Some(writer), run_epoch })
