@@ -314,5 +314,4 @@ fn around<'a, G: Ground + ?Sized>(
 }
 
 #[cfg(test)]
-#[path = "motion/tests.rs"]
 mod tests;

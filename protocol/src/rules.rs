@@ -6,8 +6,8 @@
 //! [`finish`] when it is due, or ended by [`interrupt`]. Everything is a pure function; bodies,
 //! clocks, storage and who hears of it are the shard's.
 //!
-//! Reading order: [`verb`] (the table), [`kind`] and [`book`] (what there is), [`things`] and
-//! [`effect`] (how it is kept and changed), [`offer`], [`event`], [`why`], [`starter`].
+//! Reading order: [`verb`] (the table), [`kind`] and [`book`] (what there is), [`thing`], [`things`]
+//! and [`effect`] (how it is kept and changed), [`offer`], [`event`], [`why`], [`starter`].
 
 pub mod book;
 pub mod effect;
@@ -17,6 +17,7 @@ pub mod kind;
 pub mod limits;
 pub mod offer;
 pub mod starter;
+pub mod thing;
 pub mod things;
 pub mod verb;
 pub mod why;
@@ -34,7 +35,8 @@ pub use self::emote::Emote;
 pub use self::event::{Detail, Event, Happening, Phase};
 pub use self::kind::{Kind, KindId, Lot, Recipe, RecipeId};
 pub use self::offer::{Offer, OfferEnd, OfferId};
-pub use self::things::{Holder, Misfit, Note, State, Thing, Things, ThingsRecord};
+pub use self::thing::{Holder, Note, State, Thing};
+pub use self::things::{Misfit, Things, ThingsRecord};
 pub use self::verb::{Act, Args, Portion, VERBS, Verb, VerbRow};
 pub use self::why::Why;
 
@@ -177,7 +179,7 @@ fn duration_ms<V: View + ?Sized>(act: &Act, view: &V) -> u32 {
         (_, Verb::Gather) => of_target(),
         (_, _) => None,
     };
-    specific.unwrap_or(act.verb.row().ms)
+    specific.unwrap_or_else(|| act.verb.row().ms)
 }
 
 fn end_of_work(actor: EntityId) -> [Effect; 2] {
@@ -217,5 +219,4 @@ where
 }
 
 #[cfg(test)]
-#[path = "rules/tests.rs"]
 mod tests;

@@ -42,11 +42,13 @@ pub fn is_steep(slope: Slope, pace: &Pace) -> bool {
 impl Journey {
     /// Returns the body one step further at its velocity, as far as the way is free.
     pub fn advance<G: Ground + ?Sized>(mut self, site: &Site<'_, G>, pace: &Pace) -> Self {
-        let distance = length(self.velocity.0, self.velocity.1) / pace.hz;
-        if distance == 0 {
+        if self.velocity == (0, 0) {
             return self;
         }
-        let substeps = (distance / SUBSTEP + 1).min(SUBSTEPS_MAX);
+        let (limit, (x, z)) = (SUBSTEP * pace.hz, self.velocity);
+        // One substep, the usual case, needs no root.
+        let is_short = x * x + z * z < limit * limit;
+        let substeps = if is_short { 1 } else { (length(x, z) / limit + 1).min(SUBSTEPS_MAX) };
         for _ in 0..substeps {
             if !self.substep(site, pace, substeps * pace.hz) {
                 self.velocity = (0, 0);

@@ -6,7 +6,7 @@ use super::effect::{Change, Effect};
 use super::event::Detail;
 use super::kind::{Kind, Lot};
 use super::limits::{CLUTTER_CM, CLUTTER_MAX};
-use super::things::{Holder, Thing};
+use super::thing::{Holder, Thing};
 use super::verb::Args;
 use super::why::Why;
 use crate::ids::EntityId;

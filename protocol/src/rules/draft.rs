@@ -10,7 +10,8 @@ use super::effect::{Change, Effect, Outcome};
 use super::event::{Detail, Happening, Phase};
 use super::kind::{Kind, KindId, Lot};
 use super::limits::{HELD_STACKS_MAX, STACK_MAX};
-use super::things::{Holder, Thing, Things};
+use super::thing::{Holder, Thing};
+use super::things::Things;
 use super::verb::{Act, Verb};
 use super::why::Why;
 use super::{ActorView, reach_to};
@@ -26,6 +27,8 @@ pub struct Draft<'a, V: ?Sized> {
     pub actor: ActorView,
     /// Copies of the things touched so far, after the effects so far.
     things: Things,
+    /// What has ever been among the copies.
+    seen: BTreeSet<EntityId>,
     /// Whose holdings are among the copies.
     copied: BTreeSet<EntityId>,
     mint: &'a mut IdMint,
@@ -35,9 +38,9 @@ pub struct Draft<'a, V: ?Sized> {
 impl<'a, V: View + ?Sized> Draft<'a, V> {
     pub fn new(view: &'a V, act: &'a Act, id: EntityId, mint: &'a mut IdMint) -> Result<Self, Why> {
         let actor = view.actor(id).ok_or(Why::NotThere)?;
-        let (things, copied) = (Things::default(), BTreeSet::new());
+        let (things, seen, copied) = (Things::default(), BTreeSet::new(), BTreeSet::new());
         let mut draft =
-            Self { view, act, id, actor, things, copied, mint, outcome: Outcome::default() };
+            Self { view, act, id, actor, things, seen, copied, mint, outcome: Outcome::default() };
         draft.copy_holdings(id);
         Ok(draft)
     }
@@ -98,16 +101,8 @@ impl<'a, V: View + ?Sized> Draft<'a, V> {
 
     /// Returns a thing as it is after the effects so far.
     pub fn thing(&mut self, id: EntityId) -> Result<Thing, Why> {
-        if self.things.get(id).is_none() {
+        if self.things.get(id).is_none() && !self.seen.contains(&id) {
             let thing = self.view.things().get(id).ok_or(Why::NotThere)?;
-            // What was copied and is gone was used up by this very act.
-            let holder = match thing.holder {
-                Holder::Held(holder) | Holder::Inside(holder) => Some(holder),
-                Holder::Placed { .. } => None,
-            };
-            if holder.is_some_and(|holder| self.copied.contains(&holder)) {
-                return Err(Why::NotThere);
-            }
             self.copy(thing.clone());
         }
         self.things.get(id).cloned().ok_or(Why::NotThere)
@@ -270,15 +265,16 @@ impl<'a, V: View + ?Sized> Draft<'a, V> {
             return;
         }
         for thing in self.view.things().held_by(holder) {
-            if self.things.get(thing.id).is_none() {
-                self.copy(thing.clone());
-            }
+            self.copy(thing.clone());
         }
     }
 
+    /// Copies a thing the first time: one that this act has used up stays gone.
     fn copy(&mut self, thing: Thing) {
-        let copied = self.things.apply(&Effect::Create(thing));
-        debug_assert!(copied.is_ok(), "only what is not copied yet is copied: {copied:?}");
+        if self.seen.insert(thing.id) {
+            let copied = self.things.apply(&Effect::Create(thing));
+            debug_assert!(copied.is_ok(), "only what was never copied is copied: {copied:?}");
+        }
     }
 }
 

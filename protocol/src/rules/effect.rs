@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::event::Happening;
 use super::offer::{Offer, OfferEnd, OfferId};
-use super::things::{Holder, Note, Thing};
+use super::thing::{Holder, Note, Thing};
 use super::verb::Act;
 use crate::ids::EntityId;
 use crate::units::{Position, Tick};

@@ -6,7 +6,7 @@ use super::effect::{Change, Effect, Pose};
 use super::event::{Detail, Happening};
 use super::kind::{Kind, KindId, Lot, Uses};
 use super::limits::TEXT_CHARS_MAX;
-use super::things::{Holder, Note, Thing};
+use super::thing::{Holder, Note, Thing};
 use super::verb::Args;
 use super::why::Why;
 use crate::ids::EntityId;

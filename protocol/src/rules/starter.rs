@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::book::RuleBook;
 use super::kind::KindId;
-use super::things::{Holder, Note, Thing};
+use super::thing::{Holder, Note, Thing};
 use crate::ids::EntityId;
 use crate::units::{Position, Tick, Yaw};
 

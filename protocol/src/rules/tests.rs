@@ -78,6 +78,7 @@ impl World {
     }
 
     /// Does an act and, if it takes time, lets that time pass.
+    #[expect(clippy::unwrap_in_result, reason = "an effect that does not fit is what is tested")]
     fn act(&mut self, who: EntityId, act: &Act) -> Result<Outcome, Why> {
         let mut mint = std::mem::replace(&mut self.mint, IdMint::new(2));
         let result = begin(who, act, self, &mut mint);
@@ -89,6 +90,7 @@ impl World {
         self.finish(who)
     }
 
+    #[expect(clippy::unwrap_in_result, reason = "an effect that does not fit is what is tested")]
     fn finish(&mut self, who: EntityId) -> Result<Outcome, Why> {
         let mut mint = std::mem::replace(&mut self.mint, IdMint::new(2));
         let finished = finish(who, self, &mut mint).unwrap();
@@ -164,7 +166,7 @@ fn work_takes_its_time_and_can_be_stopped() {
     assert_eq!(world.act(ANN, &gather), busy);
     assert_eq!((world.things.due(Tick(129)), world.things.due(Tick(130))), (vec![], vec![ANN]));
     let stopped = interrupt(ANN, &world).unwrap();
-    assert_eq!(stopped.happenings[0].phase, Phase::Stopped);
+    assert_eq!(stopped.happenings.first().unwrap().phase, Phase::Stopped);
     world.things.apply_all(&stopped.effects).unwrap();
     assert_eq!((world.held(ANN, "apple"), world.things.work(ANN)), (0, None));
     assert!(interrupt(ANN, &world).is_none());
@@ -200,7 +202,7 @@ fn planks_become_a_fence_that_only_its_builder_takes_down() {
     let at = Position::new(0, 77, -200);
     let site = Args::Site { recipe: recipe(&world, "fence"), at, yaw: Yaw::EAST };
     let built = world.act(ANN, &Act::new(Verb::Build).with(site.clone())).unwrap();
-    let fence = built.happenings[0].target.unwrap();
+    let fence = built.happenings.first().unwrap().target.unwrap();
     assert_eq!(world.things.get(fence).unwrap().place(), Some(Position::new(0, 0, -200)));
     assert_eq!(world.act(ANN, &Act::new(Verb::Build).with(site)), Err(Why::NoRoom));
     world.people.get_mut(&BOB).unwrap().position = Position::new(100, 0, -200);
@@ -317,6 +319,17 @@ fn full_pockets_can_swap_but_not_take() {
 }
 
 #[test]
+fn like_can_be_swapped_for_like() {
+    let mut world = World::new();
+    let cup = world.give(ANN, "cup", 1);
+    world.give(BOB, "cup", 1);
+    let want = Lot { kind: world.kind("cup"), count: 1 };
+    let swap = world.offer(vec![Portion { thing: cup, count: 1 }], vec![want]).unwrap();
+    world.act(BOB, &accept(swap)).unwrap();
+    assert_eq!((world.held(ANN, "cup"), world.held(BOB, "cup")), (1, 1));
+}
+
+#[test]
 fn offers_end_by_answer_or_by_time() {
     let mut world = World::new();
     let apples = world.give(ANN, "apple", 5);
@@ -345,7 +358,7 @@ fn gifts_greetings_and_gestures_reach_people_near() {
     let flowers = world.give(ANN, "flower", 3);
     let gift = Act::on(Verb::Give, BOB).with(Args::Moved { thing: flowers, count: 2 });
     let given = world.act(ANN, &gift).unwrap();
-    let happening = given.happenings[0].clone();
+    let happening = given.happenings.first().unwrap().clone();
     assert_eq!((happening.verb, happening.target), (Verb::Give, Some(BOB)));
     let event = happening.numbered(7, world.now);
     assert!(event.is_noticed_at(Position::new(2_000, 0, 0)));
@@ -436,6 +449,10 @@ fn market() -> World {
     for (index, name) in standing.iter().enumerate() {
         world.place(name, 20 * i32::try_from(index).unwrap());
     }
+    let chest = world.kind("chest");
+    let chest = world.things.iter().find(|thing| thing.kind == chest).unwrap().id;
+    let owned = Effect::Set { thing: chest, change: Change::Owner(Some(ANN)) };
+    world.things.apply(&owned).unwrap();
     let held = [("wood", 9), ("plank", 30), ("stone", 6), ("apple", 9), ("fibre", 8), ("axe", 1)];
     for who in [ANN, BOB] {
         for (name, count) in held {
@@ -453,11 +470,13 @@ proptest! {
 
     #[test]
     fn nothing_appears_or_vanishes_but_by_the_rules(
-        acts in prop::collection::vec(any_act(), 1..250),
+        tries in prop::collection::vec((any_whim(), any_act(), 0..5_u8), 1..250),
     ) {
         let mut world = market();
         let kinds: Vec<KindId> = world.book.kinds().map(|kind| kind.id).collect();
-        for (who, act) in acts {
+        for (whim, wild, chance) in tries {
+            // One in five makes no sense at all.
+            let (who, act) = if chance == 0 { wild } else { world.act_of(whim) };
             let before: Vec<u64> = kinds.iter().map(|&kind| world.total(kind)).collect();
             let was = world.things.clone();
             match world.act(who, &act) {
@@ -493,4 +512,96 @@ proptest! {
         let read = rkyv::from_bytes::<Act, rkyv::rancor::Error>(&bytes).unwrap();
         prop_assert_eq!(read, act);
     }
+}
+
+/// What somebody might try, in numbers that [`World::act_of`] fits to what is there.
+#[derive(Clone, Copy, Debug)]
+struct Whim {
+    is_bob: bool,
+    verb: Verb,
+    picks: [u8; 3],
+    count: u32,
+}
+
+fn any_whim() -> impl Strategy<Value = Whim> {
+    (any::<bool>(), 0..21_u8, any::<[u8; 3]>(), 1..4_u32).prop_map(
+        |(is_bob, verb, picks, count)| Whim {
+            is_bob,
+            verb: Verb::from_number(verb).unwrap(),
+            picks,
+            count,
+        },
+    )
+}
+
+fn pick<T: Copy>(from: &[T], by: u8) -> Option<T> {
+    from.get(usize::from(by) % from.len().max(1)).copied()
+}
+
+impl World {
+    /// Returns an act that makes sense here, if the whim can be had at all.
+    fn act_of(&self, whim: Whim) -> (EntityId, Act) {
+        let Whim { is_bob, verb, picks: [first, second, third], count } = whim;
+        let (who, other) = if is_bob { (BOB, ANN) } else { (ANN, BOB) };
+        let ids = |who| self.things.held_by(who).map(|thing| thing.id).collect::<Vec<_>>();
+        let all: Vec<EntityId> = self.things.iter().map(|thing| thing.id).collect();
+        let mine = pick(&ids(who), first);
+        let theirs = pick(&ids(other), second).and_then(|id| self.things.get(id));
+        let recipes: Vec<RecipeId> = self.book.recipes().map(|recipe| recipe.id).collect();
+        let recipe = pick(&recipes, first).unwrap();
+        let offers: Vec<OfferId> = self.things.offers().map(|offer| offer.id).collect();
+        let at = Position::new(i32::from(second) * 3 - 300, 0, i32::from(third) * 3 - 300);
+        let (target, args) = match verb {
+            Verb::Take => (pick(&all, first), Args::Count(1)),
+            Verb::Drop => (mine, Args::Spot { count, at, yaw: Yaw::EAST }),
+            Verb::Put => {
+                let thing = mine.unwrap_or(ANN);
+                (pick(&all, third), Args::Moved { thing, count })
+            }
+            Verb::Give => (Some(other), Args::Moved { thing: mine.unwrap_or(ANN), count }),
+            Verb::Offer => {
+                let give = mine.map(|thing| Portion { thing, count }).into_iter().collect();
+                let want =
+                    theirs.map(|thing| Lot { kind: thing.kind, count }).into_iter().collect();
+                (Some(other), Args::Deal { give, want })
+            }
+            Verb::Accept | Verb::Decline | Verb::Withdraw => {
+                (None, Args::Offer(pick(&offers, first).unwrap_or(OfferId(0))))
+            }
+            Verb::Use | Verb::Open | Verb::Close | Verb::Lock | Verb::Gather | Verb::Read => {
+                (pick(&all, first), Args::None)
+            }
+            Verb::Make => (pick(&all, second), Args::Recipe(recipe)),
+            Verb::Build => (None, Args::Site { recipe, at, yaw: Yaw::EAST }),
+            Verb::Write => (pick(&all, first), Args::Text("hello".into())),
+            Verb::Greet => (Some(other), Args::None),
+            Verb::Emote => (None, Args::Emote(Emote::Clap)),
+            Verb::Say => (Some(other), Args::Say(Utterance::plain("hello"))),
+            Verb::Stop => (None, Args::None),
+        };
+        (who, Act { verb, target, args })
+    }
+}
+
+#[test]
+fn whims_lead_to_every_verb() {
+    use proptest::strategy::ValueTree;
+    use proptest::test_runner::TestRunner;
+
+    let mut runner = TestRunner::deterministic();
+    let mut world = market();
+    let mut done = BTreeMap::<Verb, u32>::new();
+    for count in 0..20_000 {
+        if count % 500 == 0 {
+            world = market();
+        }
+        let whim = any_whim().new_tree(&mut runner).unwrap().current();
+        let (who, act) = world.act_of(whim);
+        if world.act(who, &act).is_ok() {
+            *done.entry(act.verb).or_default() += 1;
+        }
+    }
+    let rare: Vec<&str> =
+        VERBS.iter().filter(|row| !done.contains_key(&row.verb)).map(|row| row.name).collect();
+    assert!(rare.is_empty(), "never done: {rare:?} of {done:?}");
 }

@@ -3,183 +3,20 @@
 //! [`Things`] applies effects and answers questions. It decides nothing: whether something may
 //! be done is the rules' business, and only [`Things::apply`] changes anything.
 
-#![expect(missing_docs, reason = "rkyv writes none for what resolves variants with fields")]
-
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::effect::{Change, Effect, Work};
-use super::kind::{Kind, KindId};
+use super::effect::{Effect, Work};
+use super::kind::KindId;
 use super::limits::NEAR_CELLS_MAX;
 use super::offer::{Offer, OfferEnd, OfferId};
+use super::thing::{Holder, Thing};
 use crate::ids::EntityId;
-use crate::state::flags;
-use crate::units::{Position, Tick, Yaw};
+use crate::units::{Position, Tick};
 
 /// Width of a cell of the index of places, in cm.
 const CELL_CM: i32 = 1_600;
-
-/// Where a thing is. Numbers are stable (the order here).
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    PartialEq,
-    Eq,
-    Serialize,
-    Deserialize,
-    rkyv::Archive,
-    rkyv::Serialize,
-    rkyv::Deserialize,
-)]
-#[serde(rename_all = "snake_case")]
-pub enum Holder {
-    /// In somebody's hands or pockets.
-    Held(EntityId),
-    /// In a container.
-    Inside(EntityId),
-    /// In the world.
-    Placed {
-        /// Where.
-        at: Position,
-        /// Which way it faces.
-        yaw: Yaw,
-    },
-}
-
-impl Holder {
-    const fn of(self) -> Option<EntityId> {
-        match self {
-            Self::Held(id) | Self::Inside(id) => Some(id),
-            Self::Placed { .. } => None,
-        }
-    }
-}
-
-/// Something written.
-#[derive(
-    Clone,
-    Debug,
-    PartialEq,
-    Eq,
-    Serialize,
-    Deserialize,
-    rkyv::Archive,
-    rkyv::Serialize,
-    rkyv::Deserialize,
-)]
-pub struct Note {
-    /// Who wrote it; nobody, if the world did.
-    pub by: Option<EntityId>,
-    /// When.
-    pub tick: Tick,
-    /// What.
-    pub text: String,
-}
-
-/// What a thing is like beyond its kind.
-#[derive(
-    Clone,
-    Debug,
-    Default,
-    PartialEq,
-    Eq,
-    Serialize,
-    Deserialize,
-    rkyv::Archive,
-    rkyv::Serialize,
-    rkyv::Deserialize,
-)]
-pub struct State {
-    /// Stands open.
-    pub open: bool,
-    /// Is locked.
-    pub locked: bool,
-    /// Burns.
-    pub lit: bool,
-    /// How often it was gathered from since it was full.
-    pub gathered: u32,
-    /// When it is full again, once nothing is left.
-    pub ready_at: Tick,
-    /// What is written on it, oldest first.
-    pub notes: Vec<Note>,
-}
-
-/// A thing, or a stack of equal things.
-#[derive(
-    Clone,
-    Debug,
-    PartialEq,
-    Eq,
-    Serialize,
-    Deserialize,
-    rkyv::Archive,
-    rkyv::Serialize,
-    rkyv::Deserialize,
-)]
-pub struct Thing {
-    /// What it is called for good.
-    pub id: EntityId,
-    /// What it is.
-    pub kind: KindId,
-    /// How many; at least 1.
-    pub count: u32,
-    /// Where it is.
-    pub holder: Holder,
-    /// Whose it is; nobody's, if anybody may take it.
-    pub owner: Option<EntityId>,
-    /// What it is like.
-    pub state: State,
-}
-
-impl Thing {
-    /// Returns `count` new things of `kind`, nobody's and without a history.
-    #[must_use]
-    pub fn new(id: EntityId, kind: KindId, count: u32, holder: Holder) -> Self {
-        Self { id, kind, count, holder, owner: None, state: State::default() }
-    }
-
-    /// Returns whether it is like any other of its kind, so that it can join their stack.
-    #[must_use]
-    pub fn is_plain(&self) -> bool {
-        self.owner.is_none() && self.state == State::default()
-    }
-
-    /// Returns how often it can still be gathered from.
-    #[must_use]
-    pub fn left(&self, kind: &Kind, now: Tick) -> u32 {
-        let Some(gather) = &kind.gather else { return 0 };
-        if gather.times <= self.state.gathered && self.state.ready_at <= now {
-            return gather.times;
-        }
-        gather.times.saturating_sub(self.state.gathered)
-    }
-
-    /// Returns its bits of [`flags`] at `now`.
-    #[must_use]
-    pub fn flags(&self, kind: &Kind, now: Tick) -> u8 {
-        let open = if self.state.open || self.state.lit { flags::OPEN } else { 0 };
-        let is_spent = kind.gather.is_some() && self.left(kind, now) == 0;
-        open | if is_spent { flags::SPENT } else { 0 }
-    }
-
-    /// Returns where it stands, if it does.
-    #[must_use]
-    pub const fn place(&self) -> Option<Position> {
-        match self.holder {
-            Holder::Placed { at, .. } => Some(at),
-            Holder::Held(_) | Holder::Inside(_) => None,
-        }
-    }
-
-    /// Returns what is written on it, newest last, one note to a line; nothing without notes.
-    #[must_use]
-    pub fn text(&self) -> Option<String> {
-        let texts: Vec<&str> = self.state.notes.iter().map(|note| note.text.as_str()).collect();
-        (!texts.is_empty()).then(|| texts.join("\n"))
-    }
-}
 
 /// An effect that does not fit: the journal or the caller is broken, nothing was changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -266,12 +103,28 @@ impl Things {
     /// [`Misfit::Twice`] if an id appears twice; the record is damaged.
     pub fn restore(record: ThingsRecord) -> Result<Self, Misfit> {
         let mut things = Self::default();
-        for thing in record.things {
-            things.add(thing)?;
-        }
-        things.offers = record.offers.into_iter().map(|offer| (offer.id, offer)).collect();
-        things.works = record.works.into_iter().map(|work| (work.actor, work)).collect();
+        things.bring_in(record)?;
         Ok(things)
+    }
+
+    /// Adds what `record` describes, for a hand-off from another region.
+    ///
+    /// # Errors
+    /// [`Misfit`] if a thing is here already or is none; nothing is changed then.
+    pub fn bring_in(&mut self, record: ThingsRecord) -> Result<(), Misfit> {
+        let mut ids = BTreeSet::new();
+        for thing in &record.things {
+            if self.things.contains_key(&thing.id) || !ids.insert(thing.id) {
+                return Err(Misfit::Twice(thing.id));
+            }
+            if thing.count == 0 {
+                return Err(Misfit::Count { thing: thing.id, has: 0, count: 0 });
+            }
+        }
+        record.things.into_iter().for_each(|thing| self.put(thing));
+        self.offers.extend(record.offers.into_iter().map(|offer| (offer.id, offer)));
+        self.works.extend(record.works.into_iter().map(|work| (work.actor, work)));
+        Ok(())
     }
 
     /// Returns the thing of this id.
@@ -392,7 +245,7 @@ impl Things {
             Effect::Merge { from, count, into } => self.merge(*from, *count, *into),
             Effect::Create(thing) => self.add(thing.clone()),
             Effect::Consume { thing, count } => self.lose(*thing, *count),
-            Effect::Set { thing, change } => self.change(*thing, |thing| set(thing, change)),
+            Effect::Set { thing, change } => self.change(*thing, |thing| thing.set(change)),
             Effect::Offer(offer) => {
                 self.offers.insert(offer.id, offer.clone());
                 Ok(())
@@ -514,24 +367,6 @@ impl Things {
     }
 }
 
-fn set(thing: &mut Thing, change: &Change) {
-    let state = &mut thing.state;
-    match change {
-        Change::Open(open) => state.open = *open,
-        Change::Locked(locked) => state.locked = *locked,
-        Change::Lit(lit) => state.lit = *lit,
-        Change::Gathered { times, ready_at } => {
-            (state.gathered, state.ready_at) = (*times, *ready_at);
-        }
-        Change::Note { note, keep } => {
-            state.notes.push(note.clone());
-            let surplus = state.notes.len().saturating_sub(usize::from(*keep));
-            state.notes.drain(..surplus);
-        }
-        Change::Owner(owner) => thing.owner = *owner,
-    }
-}
-
 const fn cell_of(at: Position) -> (i32, i32) {
     (at.x.div_euclid(CELL_CM), at.z.div_euclid(CELL_CM))
 }
@@ -546,87 +381,4 @@ fn unlink<K: Ord>(index: &mut BTreeMap<K, BTreeSet<EntityId>>, key: K, id: Entit
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const KIND: KindId = KindId(1);
-    const HOLDER: EntityId = EntityId(100);
-
-    fn stack(id: u64, count: u32) -> Thing {
-        Thing::new(EntityId(id), KIND, count, Holder::Held(HOLDER))
-    }
-
-    fn placed(id: u64, x: i32, z: i32) -> Thing {
-        let holder = Holder::Placed { at: Position::new(x, 0, z), yaw: Yaw::NORTH };
-        Thing::new(EntityId(id), KIND, 1, holder)
-    }
-
-    #[test]
-    fn a_stack_is_split_and_joined() {
-        let mut things = Things::default();
-        things.apply(&Effect::Create(stack(1, 5))).unwrap();
-        let to = Holder::Held(EntityId(200));
-        let split = Effect::Split { thing: EntityId(1), count: 2, new: EntityId(2), to };
-        things.apply(&split).unwrap();
-        assert_eq!(things.count_of(HOLDER, KIND), 3);
-        assert_eq!(things.count_of(EntityId(200), KIND), 2);
-        let merge = Effect::Merge { from: EntityId(1), count: 3, into: EntityId(2) };
-        things.apply(&merge).unwrap();
-        assert_eq!((things.len(), things.count_of(EntityId(200), KIND)), (1, 5));
-        assert_eq!(things.stacks_of(HOLDER), 0);
-    }
-
-    #[test]
-    fn what_does_not_fit_changes_nothing() {
-        let mut things = Things::default();
-        things.apply(&Effect::Create(stack(1, 5))).unwrap();
-        let before = things.clone();
-        let id = EntityId(1);
-        let to = Holder::Held(HOLDER);
-        for misfit in [
-            Effect::Create(stack(1, 1)),
-            Effect::Create(stack(2, 0)),
-            Effect::Consume { thing: id, count: 6 },
-            Effect::Consume { thing: EntityId(9), count: 1 },
-            Effect::Split { thing: id, count: 5, new: EntityId(2), to },
-            Effect::Split { thing: id, count: 1, new: id, to },
-            Effect::Merge { from: id, count: 1, into: id },
-            Effect::EndOffer { offer: OfferId(1), end: OfferEnd::Expired },
-        ] {
-            assert!(things.apply(&misfit).is_err(), "{misfit:?}");
-            assert_eq!(things, before);
-        }
-    }
-
-    #[test]
-    fn what_is_near_is_found_across_cells() {
-        let mut things = Things::default();
-        for (id, x, z) in [(1, 0, 0), (2, -10, -10), (3, 1_700, 0), (4, 5_000, 0)] {
-            things.apply(&Effect::Create(placed(id, x, z))).unwrap();
-        }
-        let near = |reach| {
-            let mut ids: Vec<u64> =
-                things.near(Position::new(0, 0, 0), reach).map(|thing| thing.id.0).collect();
-            ids.sort_unstable();
-            ids
-        };
-        assert_eq!(near(20), [1, 2]);
-        assert_eq!(near(1_700), [1, 2, 3]);
-        assert_eq!(near(u32::MAX), [1, 2, 3, 4]);
-    }
-
-    #[test]
-    fn a_record_restores_everything() {
-        let mut things = Things::default();
-        things.apply(&Effect::Create(stack(1, 5))).unwrap();
-        things.apply(&Effect::Create(placed(2, 7, 7))).unwrap();
-        let owner = Change::Owner(Some(HOLDER));
-        things.apply(&Effect::Set { thing: EntityId(2), change: owner }).unwrap();
-        let record = things.record();
-        let bytes = rkyv::to_bytes::<rkyv::rancor::Error>(&record).unwrap();
-        let read = rkyv::from_bytes::<ThingsRecord, rkyv::rancor::Error>(&bytes).unwrap();
-        assert_eq!(Things::restore(read).unwrap(), things);
-        let taken = things.take_out(HOLDER);
-        assert_eq!((taken.things.len(), things.len(), things.owned_by(HOLDER)), (1, 1, 1));
-    }
-}
+mod tests;

@@ -9,7 +9,7 @@ use super::event::Detail;
 use super::kind::Lot;
 use super::limits::{OFFER_LOTS_MAX, OFFER_MS, OFFERS_ASKED_MAX, OFFERS_OPEN_MAX, STACK_MAX};
 use super::offer::{Offer, OfferEnd, OfferId};
-use super::things::Holder;
+use super::thing::Holder;
 use super::ticks;
 use super::verb::{Args, Portion};
 use super::why::Why;
