@@ -58,14 +58,16 @@ pub enum FileError {
 
 /// Says what an operator can do about the commonest refusals.
 fn reason(error: &io::Error) -> String {
-    match error.kind() {
-        ErrorKind::PermissionDenied => {
-            "permission denied; it must belong to the user who runs the server".to_owned()
-        }
-        ErrorKind::NotFound => "no such file or folder".to_owned(),
-        ErrorKind::StorageFull => "no space is left on the disk".to_owned(),
-        _ => error.to_string(),
-    }
+    const OURS: [(ErrorKind, &str); 3] = [
+        (
+            ErrorKind::PermissionDenied,
+            "permission denied; it must belong to the user who runs the server",
+        ),
+        (ErrorKind::NotFound, "no such file or folder"),
+        (ErrorKind::StorageFull, "no space is left on the disk"),
+    ];
+    let known = OURS.iter().find(|(kind, _)| *kind == error.kind());
+    known.map_or_else(|| error.to_string(), |(_, words)| (*words).to_owned())
 }
 
 /// Turns an [`io::Error`] into one that says what was tried on which path.

@@ -128,14 +128,18 @@ pub fn issue(identity: &Identity, now_s: u64) -> Result<Issued, TlsError> {
     leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     let leaf = leaf.signed_by(&key, &issuer)?;
 
-    let digest = ring::digest::digest(&ring::digest::SHA256, leaf.der());
     Ok(Issued {
-        leaf_sha256: digest.as_ref().try_into().expect("SHA-256 is 32 bytes"),
+        leaf_sha256: sha256(leaf.der()),
         chain: vec![leaf.der().clone(), authority_certificate.der().clone()],
         renew_at_s: ends_at_s - RENEW_S,
         ends_at_s,
         key: PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der())),
     })
+}
+
+fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let digest = ring::digest::digest(&ring::digest::SHA256, bytes);
+    digest.as_ref().try_into().expect("SHA-256 is 32 bytes")
 }
 
 fn authority_params(identity: &Identity, now_s: u64) -> CertificateParams {
@@ -200,7 +204,8 @@ pub fn server_config(issued: &Issued, config: &Config) -> Result<ServerConfig, T
     if !config.server.keylog.is_empty() {
         tls.key_log = Arc::new(KeyLogFile::open(config.server.keylog.as_ref())?);
     }
-    let quic = QuicServerConfig::try_from(tls).expect("AES-128-GCM is among the ciphers");
+    let quic = QuicServerConfig::try_from(tls);
+    let quic = quic.map_err(|error| rustls::Error::General(error.to_string()))?;
     let mut server = ServerConfig::with_crypto(Arc::new(quic));
     server.transport_config(Arc::new(transport(config)));
     server.max_incoming(config.admission.handshakes_pending as usize);
