@@ -110,8 +110,8 @@ impl<'a> BitWriter<'a> {
         self.pending |= number << self.filled;
         self.filled += bits;
         if self.filled >= u64::BITS {
-            self.bytes.extend_from_slice(&self.pending.to_le_bytes());
             self.filled -= u64::BITS;
+            self.bytes.extend_from_slice(&self.pending.to_le_bytes());
             // Shifting by the whole width means that nothing is left over.
             self.pending = number.checked_shr(bits - self.filled).unwrap_or(0);
         }

@@ -8,9 +8,7 @@ use std::collections::VecDeque;
 
 use super::entry::{EntryDelta, Pace, Reference};
 use super::own::{OwnBody, OwnDelta};
-use super::{
-    AGE_BITS, AGE_MAX, Acks, COUNT_BITS, FRAME_KIND, HANDLES_WITH_BASELINE, RICE_BITS,
-};
+use super::{AGE_BITS, AGE_MAX, Acks, COUNT_BITS, FRAME_KIND, HANDLES_WITH_BASELINE, RICE_BITS};
 use crate::bits::BitReader;
 use crate::state::EntityState;
 use crate::units::Tick;
@@ -208,13 +206,9 @@ impl FrameDecoder {
         self.states.clear();
         self.missing.clear();
         self.baselines.clear();
-        let count = reader.read(COUNT_BITS).ok_or(BadFrame::Head { bytes })?;
-        let mut k = 0;
-        if count > 0 {
-            k = reader.read(RICE_BITS).ok_or(BadFrame::Head { bytes })? as u32;
-        }
+        let (count, k) = read_count(reader).ok_or(BadFrame::Head { bytes })?;
         let mut next = 0_u64;
-        for entry in 0..count as usize {
+        for entry in 0..count {
             let handle = next_handle(reader, k, next).ok_or(BadFrame::Entry { bytes, entry })?;
             next = u64::from(handle) + 1;
             let (reference, delta) =
@@ -322,6 +316,13 @@ fn parse_head(reader: &mut BitReader<'_>, near: Tick) -> Option<Head> {
     let age = u32::try_from(reader.read(AGE_BITS)?).ok()?;
     let own = OwnDelta::read(reader)?;
     Some(Head { tick: Tick::expand(low, near), acked_input, is_dilated, age, own })
+}
+
+/// Returns how many entries follow and the parameter of their handles' code.
+fn read_count(reader: &mut BitReader<'_>) -> Option<(usize, u32)> {
+    let count = usize::try_from(reader.read(COUNT_BITS)?).ok()?;
+    let k = if count > 0 { u32::try_from(reader.read(RICE_BITS)?).ok()? } else { 0 };
+    Some((count, k))
 }
 
 /// Returns the next handle, `next` or above.

@@ -205,8 +205,8 @@ impl<'a> FrameWriter<'a> {
         let state = EntityState { velocity, ..*state };
         let packed = self.pack(handle, &state);
         let highest = self.highest.max(handle);
-        let entries_bits = self.entries_bits + packed.bits() as usize;
-        let frame_bits = self.bits_with(self.entries.len() + 1, highest) + packed.bits() as usize;
+        let entries_bits = self.entries_bits + packed.bits();
+        let frame_bits = self.bits_with(self.entries.len() + 1, highest) + packed.bits();
         if frame_bits > self.budget_bits {
             return false;
         }
@@ -290,7 +290,7 @@ fn copy(bytes: &[u8], first: usize, bits: usize, writer: &mut BitWriter<'_>) {
     let mut reader = BitReader::starting_at(bytes, first);
     let mut left = bits;
     while left > 0 {
-        let step = left.min(BitReader::PEEK_BITS as usize) as u32;
+        let step = BitReader::PEEK_BITS.min(u32::try_from(left).unwrap_or(u32::MAX));
         writer.write(reader.peek(), step);
         if reader.skip(step).is_none() {
             return;

@@ -5,7 +5,7 @@
 //! against a resting body at the frame's origin.
 //!
 //! The widths of the classes were chosen by counting the differences of simulated walkers
-//! (`cargo test --release -p protocol --test walkers -- --nocapture` prints what they cost).
+//! (`cargo test --release -p protocol --test frames walkers -- --nocapture` prints the cost).
 
 use crate::bits::{BitReader, BitWriter, unzigzag, width, zigzag};
 use crate::state::{EntityState, VELOCITY_STEP_CM_S};
@@ -17,20 +17,33 @@ use crate::units::Position;
 struct Classes<const N: usize> {
     /// Rising.
     widths: [u32; N],
+    /// By bits needed, which class to write: looked up, because a branch would be guessed wrong.
+    choices: [Choice; WIDTHS],
 }
 
+/// How numbers of one width are written.
+#[derive(Clone, Copy)]
+struct Choice {
+    prefix: u32,
+    prefix_bits: u32,
+    bits: u32,
+}
+
+/// Widths of numbers: 0 to 63.
+const WIDTHS: usize = 64;
+
 /// Position east and south: nothing, rounding, a turn, a start or stop.
-const GROUND: Classes<4> = Classes { widths: [0, 2, 4, 7] };
+static GROUND: Classes<4> = Classes::new([0, 2, 4, 7]);
 /// Position up.
-const UP: Classes<4> = Classes { widths: [0, 2, 4, 7] };
+static UP: Classes<4> = Classes::new([0, 2, 4, 7]);
 /// Velocity east and south: full steps while turning, less while speeding up.
-const SPEED: Classes<4> = Classes { widths: [5, 6, 7, 8] };
+static SPEED: Classes<4> = Classes::new([5, 6, 7, 8]);
 /// Velocity up: the slope changes a little, or a jump.
-const CLIMB: Classes<3> = Classes { widths: [1, 3, 6] };
+static CLIMB: Classes<3> = Classes::new([1, 3, 6]);
 /// Heading.
-const TURN: Classes<2> = Classes { widths: [4, 6] };
+static TURN: Classes<2> = Classes::new([4, 6]);
 /// A byte of which mostly the low half is used.
-const BYTE: Classes<1> = Classes { widths: [4] };
+static BYTE: Classes<1> = Classes::new([4]);
 
 /// Bits of the width behind the last class.
 const WIDTH_BITS: u32 = 6;
@@ -43,21 +56,40 @@ const BEHIND_BITS: u32 = 6;
 const BEHIND_ORIGIN: u32 = 63;
 
 impl<const N: usize> Classes<N> {
-    /// Writes `codes` in the smallest class that holds them all.
-    #[expect(clippy::cast_possible_truncation, reason = "there are a handful of classes")]
-    #[inline]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::indexing_slicing,
+        reason = "a handful of classes, tabled before the program runs"
+    )]
+    const fn new(widths: [u32; N]) -> Self {
+        let none = Choice { prefix: 0, prefix_bits: 0, bits: 0 };
+        let mut choices = [none; WIDTHS];
+        let mut needed = 0;
+        while needed < WIDTHS as u32 {
+            let mut class = 0;
+            while class < N && widths[class] < needed {
+                class += 1;
+            }
+            let ones = (1 << class) - 1;
+            choices[needed as usize] = if class < N {
+                Choice { prefix: ones, prefix_bits: class as u32 + 1, bits: widths[class] }
+            } else {
+                let prefix = ones | needed << N;
+                Choice { prefix, prefix_bits: N as u32 + WIDTH_BITS, bits: needed }
+            };
+            needed += 1;
+        }
+        Self { widths, choices }
+    }
+
+    /// Writes `codes`, each of at most 63 bits, in the smallest class that holds them all.
+    #[inline(always)]
     fn write<const M: usize>(&self, packed: &mut Packed, codes: [u64; M]) {
         let needed = width(codes.iter().fold(0, |all, code| all | code));
-        let mut bits = needed;
-        match self.widths.iter().zip(0_u32..).find(|&(&width, _)| needed <= width) {
-            Some((&width, class)) => {
-                packed.write((1 << class) - 1, class + 1);
-                bits = width;
-            }
-            None => packed.write((1 << N) - 1 | u64::from(needed) << N, N as u32 + WIDTH_BITS),
-        }
+        let Some(choice) = self.choices.get(needed as usize) else { return };
+        packed.write(u64::from(choice.prefix), choice.prefix_bits);
         for code in codes {
-            packed.write(code, bits);
+            packed.write(code, choice.bits);
         }
     }
 
@@ -90,42 +122,49 @@ impl<const N: usize> Classes<N> {
 /// An entry in bits: at most 231 of them.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Packed {
-    words: [u64; 4],
-    bits: u32,
+    /// Words that are full.
+    words: [u64; 3],
+    full: usize,
+    /// The last bits, `filled` of them, fewer than 64.
+    word: u64,
+    filled: u32,
 }
 
 impl Packed {
     /// Returns how many bits the entry takes.
-    pub(super) const fn bits(&self) -> u32 {
-        self.bits
+    #[inline]
+    pub(super) const fn bits(&self) -> usize {
+        self.full * u64::BITS as usize + self.filled as usize
     }
 
     /// Appends the entry.
+    #[inline]
     pub(super) fn append(&self, writer: &mut BitWriter<'_>) {
-        let mut left = self.bits;
-        for &word in &self.words {
-            let bits = left.min(u64::BITS);
-            writer.write(word, bits);
-            left -= bits;
-            if left == 0 {
-                return;
-            }
+        for &word in self.words.iter().take(self.full) {
+            writer.write(word, u64::BITS);
         }
+        writer.write(self.word, self.filled);
     }
 
     /// Adds `number`, which has at most `bits` bits (63 at most).
-    #[inline]
+    #[inline(always)]
     fn write(&mut self, number: u64, bits: u32) {
-        let (index, shift) = ((self.bits / u64::BITS) as usize, self.bits % u64::BITS);
-        if let Some(word) = self.words.get_mut(index) {
-            *word |= number << shift;
+        self.word |= number << self.filled;
+        self.filled += bits;
+        if self.filled >= u64::BITS {
+            self.spill(number, bits);
         }
-        self.bits += bits;
-        if shift + bits > u64::BITS
-            && let Some(word) = self.words.get_mut(index + 1)
-        {
-            *word = number >> (u64::BITS - shift);
+    }
+
+    /// Puts the full word aside; of `number`, added last, the upper bits are left over.
+    #[cold]
+    fn spill(&mut self, number: u64, bits: u32) {
+        if let Some(place) = self.words.get_mut(self.full) {
+            *place = self.word;
         }
+        self.full += 1;
+        self.filled -= u64::BITS;
+        self.word = number >> (bits - self.filled);
     }
 }
 
@@ -172,7 +211,13 @@ pub(super) struct EntryDelta {
 
 impl EntryDelta {
     /// Returns what `state` differs by from what `baseline`, `age` ticks old, predicts.
-    pub(super) fn between(baseline: &EntityState, age: u32, pace: Pace, state: &EntityState) -> Self {
+    #[inline]
+    pub(super) fn between(
+        baseline: &EntityState,
+        age: u32,
+        pace: Pace,
+        state: &EntityState,
+    ) -> Self {
         let at = predict(baseline, age, pace, state.velocity);
         let [vx, vy, vz] = state.velocity;
         let [bx, by, bz] = baseline.velocity;
@@ -190,6 +235,7 @@ impl EntryDelta {
     }
 
     /// Returns the state that differs by this from what `baseline`, `age` ticks old, predicts.
+    #[inline]
     pub(super) fn apply(&self, baseline: &EntityState, age: u32, pace: Pace) -> EntityState {
         let limit = EntityState::VELOCITY_MAX;
         let change = |old: i16, by: i16| old.wrapping_add(by).clamp(-limit, limit);
@@ -212,6 +258,7 @@ impl EntryDelta {
     }
 
     /// Returns `reference` and the differences in bits.
+    #[inline]
     pub(super) fn pack(&self, reference: Reference) -> Packed {
         let mut packed = Packed::default();
         let behind = match reference {
@@ -232,6 +279,7 @@ impl EntryDelta {
     }
 
     /// Writes which of velocity, heading and looks differ, and those.
+    #[inline(always)]
     fn pack_rest(&self, packed: &mut Packed) {
         let [vx, vy, vz] = self.velocity.map(|steps| zigzag(i64::from(steps)));
         let has_speed = vx | vz != 0;
@@ -318,6 +366,7 @@ impl EntryDelta {
 
 /// Returns where a body is that left `baseline` `age` ticks ago ([`super::AGE_MAX`] at most) and
 /// now has `velocity`: it is taken to have moved at the mean of both.
+#[inline]
 fn predict(baseline: &EntityState, age: u32, pace: Pace, velocity: [i16; 3]) -> Position {
     let [x, y, z] = baseline.velocity;
     let [nx, ny, nz] = velocity;
@@ -361,7 +410,7 @@ mod tests {
         check_bits(&walker, &raised, 0, 1 + (2 + 4) + (2 + 2) + 1);
     }
 
-    fn check_bits(baseline: &EntityState, state: &EntityState, behind: u32, bits: u32) {
+    fn check_bits(baseline: &EntityState, state: &EntityState, behind: u32, bits: usize) {
         let delta = EntryDelta::between(baseline, 6, Pace::new(20), state);
         assert_eq!(delta.pack(Reference::Behind(behind)).bits(), bits);
     }
@@ -392,7 +441,7 @@ mod tests {
             writer.finish();
             let mut reader = BitReader::starting_at(&bytes, 1);
             let (read, delta) = EntryDelta::read(&mut reader).expect("just packed");
-            prop_assert_eq!(reader.position(), 1 + packed.bits() as usize);
+            prop_assert_eq!(reader.position(), 1 + packed.bits());
             prop_assert_eq!((read, delta.apply(&baseline, age, pace)), (reference, state));
         }
     }

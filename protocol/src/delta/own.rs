@@ -47,7 +47,8 @@ impl OwnBody {
     /// Returns where this body is after `ticks` at `hz` if it keeps its velocity, each
     /// coordinate rounded towards zero change.
     fn extrapolate(&self, ticks: u32, hz: u16) -> [i64; 3] {
-        let [x, y, z] = self.velocity.map(|v| i64::from(v) * i64::from(ticks) / i64::from(hz.max(1)));
+        let [x, y, z] =
+            self.velocity.map(|v| i64::from(v) * i64::from(ticks) / i64::from(hz.max(1)));
         let [ax, ay, az] = self.at;
         [ax.saturating_add(x), ay.saturating_add(y), az.saturating_add(z)]
     }

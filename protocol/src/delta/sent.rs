@@ -7,8 +7,8 @@
 
 use std::collections::VecDeque;
 
-use super::own::{AT_STEPS_PER_CM, OwnBody};
 use super::HANDLES_WITH_BASELINE;
+use super::own::{AT_STEPS_PER_CM, OwnBody};
 use crate::state::EntityState;
 use crate::units::Position;
 
@@ -18,8 +18,9 @@ const FRAMES_MAX: usize = 16;
 /// States that wait for an acknowledgement: see the measurements in [`crate::delta`].
 const STATES_MAX: usize = 128;
 
-/// Ticks after which a frame counts as lost once a newer one has arrived.
-const LATE_TICKS_MAX: u32 = 6;
+/// Ticks after which a frame counts as lost once a newer one has arrived: few are overtaken by
+/// more, and waiting for those would keep room from others.
+const LATE_TICKS_MAX: u32 = 2;
 
 /// Bits of a coordinate of a waiting state, relative to its frame's origin: +-5.2 km.
 const COORDINATE_BITS: u32 = 20;
@@ -53,6 +54,7 @@ enum Stage {
 
 impl Slot {
     /// Returns the baseline, nothing before one has arrived.
+    #[inline]
     pub(super) fn baseline(&self) -> Option<EntityState> {
         (self.stage != Stage::Empty).then_some(EntityState {
             position: self.position,
@@ -142,6 +144,7 @@ struct SentState([u64; 2]);
 
 impl SentState {
     /// Returns the packed state, nothing if it is too far from `origin`.
+    #[inline]
     fn pack(handle: u8, state: &EntityState, origin: Position) -> Option<Self> {
         let offset = |at: i32, from: i32| {
             let offset = i64::from(at) - i64::from(from);
@@ -156,16 +159,22 @@ impl SentState {
         let handle = u64::from(handle);
         Some(Self([
             x | y << 20 | z << 40 | (handle & 0xF) << 60,
-            vx | vy << 12 | vz << 24 | yaw << 36 | animation << 44 | flags << 52 | (handle >> 4) << 60,
+            vx | vy << 12
+                | vz << 24
+                | yaw << 36
+                | animation << 44
+                | flags << 52
+                | (handle >> 4) << 60,
         ]))
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "cuts the fields out of the words")]
+    #[inline]
     const fn handle(self) -> u8 {
         (self.0[0] >> 60) as u8 | ((self.0[1] >> 60) as u8) << 4
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "cuts the fields out of the words")]
+    #[inline]
     fn state(self, origin: Position) -> EntityState {
         let [place, rest] = self.0;
         let coordinate = |shift: u32, from: i32| {
@@ -222,6 +231,7 @@ impl SentLog {
     }
 
     /// Returns what is known about `handle`.
+    #[inline]
     pub(super) fn slot(&self, handle: u16) -> Option<&Slot> {
         self.slots.get(usize::from(handle))
     }
@@ -244,8 +254,11 @@ impl SentLog {
     }
 
     /// Notes that the frame of `tick`, opened last, carries this state.
+    #[inline]
     pub(super) fn note(&mut self, tick: u32, handle: u16, state: &EntityState) {
-        let Some(handle) = u8::try_from(handle).ok().filter(|&h| u16::from(h) < HANDLES_WITH_BASELINE) else {
+        let Some(handle) =
+            u8::try_from(handle).ok().filter(|&h| u16::from(h) < HANDLES_WITH_BASELINE)
+        else {
             return;
         };
         let index = usize::from(handle);
@@ -307,7 +320,8 @@ impl SentLog {
     fn settle(&mut self, now: u32) {
         let newest = self.common.map(|(tick, _)| tick);
         while let Some(frame) = self.frames.front() {
-            let is_lost = newest.is_some_and(|newest| frame.tick.saturating_add(LATE_TICKS_MAX) < newest);
+            let is_lost =
+                newest.is_some_and(|newest| frame.tick.saturating_add(LATE_TICKS_MAX) < newest);
             if !frame.arrived && !is_lost && now.saturating_sub(frame.tick) <= super::AGE_MAX {
                 return;
             }

@@ -89,7 +89,8 @@ impl Crowd {
             walker.speed += (pace - walker.speed).clamp(-40.0, 40.0);
             let angle = walker.heading / 65_536.0 * std::f64::consts::TAU;
             let before = walker.at[1];
-            walker.velocity = [walker.speed * libm::sin(angle), 0.0, -walker.speed * libm::cos(angle)];
+            walker.velocity =
+                [walker.speed * libm::sin(angle), 0.0, -walker.speed * libm::cos(angle)];
             walker.at[0] += walker.velocity[0] * dt;
             walker.at[2] += walker.velocity[2] * dt;
             walker.at[1] = height(walker.at[0], walker.at[2]);
@@ -121,7 +122,9 @@ impl Crowd {
 
 /// Hills of up to 12 %.
 fn height(x: f64, z: f64) -> f64 {
-    300.0 * libm::sin(x / 4_000.0) + 100.0 * libm::sin(z / 1_700.0) + 40.0 * libm::sin((x + z) / 900.0)
+    300.0 * libm::sin(x / 4_000.0)
+        + 100.0 * libm::sin(z / 1_700.0)
+        + 40.0 * libm::sin((x + z) / 900.0)
 }
 
 /// A way for datagrams that loses, delays, repeats and so reorders them.
