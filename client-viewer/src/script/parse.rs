@@ -373,7 +373,7 @@ fn metres(word: &str) -> Option<f64> {
 fn suggestion<'a>(word: &str, known: impl Iterator<Item = &'a str> + Clone) -> String {
     let nearest = known.clone().map(|known| (distance(word, known), known)).min();
     match nearest {
-        Some((distance, nearest)) if distance <= 1 + nearest.len() / 3 => {
+        Some((distance, nearest)) if 3 * distance <= nearest.len() + 1 => {
             format!("; did you mean `{nearest}`?")
         }
         _ => format!("; known are: {}", known.collect::<Vec<_>>().join(", ")),

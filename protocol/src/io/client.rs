@@ -4,9 +4,9 @@
 //! [`Replica`]'s, and a task ([`super::drive`]) carries bytes between them and QUIC. It runs on
 //! any tokio runtime; one thread is enough for hundreds of clients.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -17,6 +17,7 @@ use super::connection::{Destination, OpenError};
 use super::drive;
 use super::identity::Identity;
 use super::trust::ServerKey;
+use crate::close::CloseCode;
 use crate::ground::HeightGrid;
 use crate::ids::{ChunkId, EntityId, PersonId};
 use crate::input::Input;
@@ -32,6 +33,9 @@ use crate::utterance::Utterance;
 
 /// Events that may wait for the application: some seconds in a crowd.
 pub const EVENTS_WAITING_MAX: usize = 1_024;
+
+/// Corrections kept: a minute of them.
+pub const CORRECTIONS_KEPT_MAX: usize = 1_200;
 
 /// How long a goodbye may take.
 const GOODBYE: Duration = Duration::from_secs(3);
@@ -152,7 +156,7 @@ pub enum ConnectError {
     #[error("refused: {why}{}", retry(*.retry_after_s))]
     Refused {
         /// Why, for programs.
-        code: crate::close::CloseCode,
+        code: CloseCode,
         /// Why, for people.
         why: String,
         /// Seconds to wait before trying again; nothing where that is in vain.
@@ -232,6 +236,8 @@ pub struct View {
     pub round_trip_us: u64,
     /// Events that the application did not take in time.
     pub events_lost: u64,
+    /// How far the newest frames moved one's own predicted body, in centimetres, oldest first.
+    pub corrections_cm: VecDeque<f32>,
     pub(super) answers: BTreeMap<u32, oneshot::Sender<Answer>>,
 }
 
@@ -278,11 +284,12 @@ impl Client {
             session,
             replica: Replica::new(&welcome, options.detail),
             terrain,
-            book: Arc::new(RuleBook::starter()),
+            book: starter_book(),
             input: Input { yaw: welcome.yaw, ..Input::default() },
             welcome,
             round_trip_us: 0,
             events_lost: 0,
+            corrections_cm: VecDeque::new(),
             answers: BTreeMap::new(),
         };
         let shared = Arc::new(Shared { view: Mutex::new(view), wake: Notify::new() });
@@ -435,15 +442,23 @@ impl Client {
         self.send(|session| session.want(chunks))
     }
 
+    /// Asks to leave; the goodbye comes as [`ClientEvent::Ended`], in a few seconds at most.
+    pub fn begin_leaving(&self) {
+        let asked = self.send(|session| session.leave(false));
+        let shared = self.shared.clone();
+        // Who is not in cannot leave, and who hears no goodbye leaves without one.
+        let patience = if asked.is_ok() { GOODBYE } else { Duration::ZERO };
+        tokio::spawn(async move {
+            tokio::time::sleep(patience).await;
+            shared.view().session.closed(Some(u64::from(CloseCode::Goodbye.number())), "");
+            shared.wake.notify_one();
+        });
+    }
+
     /// Leaves and waits for the goodbye, a few seconds at most.
     pub async fn leave(mut self) -> Outcome {
-        if self.send(|session| session.leave(false)).is_err() {
-            return self.outcome.clone().unwrap_or(Outcome::Left);
-        }
-        let goodbye = async { while self.event().await.is_some() {} };
-        if tokio::time::timeout(GOODBYE, goodbye).await.is_err() {
-            tracing::debug!("no goodbye in time");
-        }
+        self.begin_leaving();
+        while self.event().await.is_some() {}
         self.outcome.clone().unwrap_or(Outcome::Left)
     }
 
@@ -475,6 +490,12 @@ impl Client {
         self.shared.wake.notify_one();
         Ok((request, receive))
     }
+}
+
+/// The rules of a world that says nothing else, read once for all clients of a process.
+fn starter_book() -> Arc<RuleBook> {
+    static BOOK: OnceLock<Arc<RuleBook>> = OnceLock::new();
+    BOOK.get_or_init(|| Arc::new(RuleBook::starter())).clone()
 }
 
 impl View {

@@ -9,7 +9,9 @@ use ring::rand::{SecureRandom, SystemRandom};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
-use super::client::{ClientEvent, ConnectError, ConnectOptions, Shared, View};
+use super::client::{
+    CORRECTIONS_KEPT_MAX, ClientEvent, ConnectError, ConnectOptions, Shared, View,
+};
 use super::clock::now_us;
 use super::connection::{OpenError, Opened, close_of, open};
 use crate::close::CloseCode;
@@ -272,8 +274,13 @@ fn take_in_frame(view: &mut View, datagram: &[u8], connection: &Connection) {
     if !view.terrain.contains(ChunkId::at(0, here.x, here.z)) {
         view.terrain.assume(here.y);
     }
-    if let Err(error) = view.replica.frame(datagram, now_us, &view.terrain) {
-        tracing::debug!(%error, "datagram left out");
+    match view.replica.frame(datagram, now_us, &view.terrain) {
+        Ok(seen) => {
+            if let Some(correction) = seen.and_then(|seen| seen.correction) {
+                view.note_correction(correction.cm);
+            }
+        }
+        Err(error) => tracing::debug!(%error, "datagram left out"),
     }
 }
 
@@ -399,6 +406,14 @@ impl View {
     fn pause(&self) -> Duration {
         let due_us = self.replica.input_due_us().unwrap_or(u64::MAX);
         Duration::from_micros(due_us.saturating_sub(now_us()).min(PULSE_US))
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "a fraction of a centimetre is enough")]
+    fn note_correction(&mut self, cm: f64) {
+        while CORRECTIONS_KEPT_MAX <= self.corrections_cm.len() {
+            self.corrections_cm.pop_front();
+        }
+        self.corrections_cm.push_back(cm as f32);
     }
 
     /// Answers all that was asked with not knowing, after a loss.

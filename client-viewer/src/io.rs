@@ -1,0 +1,4 @@
+//! The outside: a connected client, files and standard input.
+
+pub mod files;
+pub mod headless;

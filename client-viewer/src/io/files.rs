@@ -1,0 +1,83 @@
+//! Files that a viewer reads and writes, and where they are by default.
+
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::map::Picture;
+use crate::script::{self, Line};
+
+/// Returns the folder of a person's settings: `ecumene` in `$XDG_CONFIG_HOME` or `~/.config`.
+#[must_use]
+pub fn settings_folder() -> PathBuf {
+    let from = |variable: &str| std::env::var_os(variable).filter(|value| !value.is_empty());
+    let base = from("XDG_CONFIG_HOME").map(PathBuf::from);
+    let home = || from("HOME").map(|home| PathBuf::from(home).join(".config"));
+    base.or_else(home).unwrap_or_default().join("ecumene")
+}
+
+/// Reads a script.
+///
+/// # Errors
+/// When the file cannot be read, or every line that is bad.
+pub fn read_script(path: &Path) -> Result<Vec<Line>> {
+    let length = fs::metadata(path).with_context(|| format!("read {}", path.display()))?.len();
+    if script::SCRIPT_BYTES_MAX as u64 <= length {
+        bail!("{} is {length} bytes, at most {}", path.display(), script::SCRIPT_BYTES_MAX);
+    }
+    let text = fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
+    match script::parse(&text) {
+        Ok(lines) => Ok(lines),
+        Err(bad) => {
+            let complaints: Vec<String> = bad.iter().map(ToString::to_string).collect();
+            bail!("{}:\n{}", path.display(), complaints.join("\n"));
+        }
+    }
+}
+
+/// Where JSON lines go: a file, or standard output.
+pub struct Out {
+    to: BufWriter<Box<dyn Write>>,
+}
+
+impl Out {
+    /// Opens the file at `path`, or standard output without one.
+    ///
+    /// # Errors
+    /// When the file cannot be made.
+    pub fn open(path: Option<&Path>) -> Result<Self> {
+        let to: Box<dyn Write> = match path {
+            Some(path) => {
+                Box::new(File::create(path).with_context(|| format!("write {}", path.display()))?)
+            }
+            None => Box::new(io::stdout()),
+        };
+        Ok(Self { to: BufWriter::new(to) })
+    }
+
+    /// Writes one line and hands it on at once, for those who read along.
+    ///
+    /// # Errors
+    /// When the file or pipe takes no more.
+    pub fn write(&mut self, line: &Value) -> io::Result<()> {
+        serde_json::to_writer(&mut self.to, line)?;
+        self.to.write_all(b"\n")?;
+        self.to.flush()
+    }
+}
+
+/// Writes a picture as PNG.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn write_png(path: &Path, picture: Picture) -> Result<()> {
+    let Picture { width, height, pixels } = picture;
+    let image = image::RgbImage::from_raw(width, height, pixels);
+    let image = image.context("a picture has three bytes a pixel")?;
+    image
+        .save_with_format(path, image::ImageFormat::Png)
+        .with_context(|| format!("write {}", path.display()))
+}
