@@ -3,6 +3,8 @@
 //! `cargo run --release -p server --example operators_page`, then log in with the token `look`.
 //! What is shown is made up here; nothing of it is a measurement.
 
+#![expect(clippy::disallowed_methods, reason = "an invented world need not be the same everywhere")]
+
 use std::f32::consts::TAU;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -27,7 +29,8 @@ impl Verify for Look {
 }
 
 fn main() -> anyhow::Result<()> {
-    let listen: SocketAddr = std::env::args().nth(1).unwrap_or("127.0.0.1:8433".into()).parse()?;
+    let listen: SocketAddr =
+        std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:8433".into()).parse()?;
     let tail = Arc::<LogTail>::default();
     let settings = telemetry::Settings { json: false, filter: "info", otlp_endpoint: "" };
     let telemetry = Telemetry::install(&settings, &tail)?;
@@ -58,7 +61,7 @@ fn main() -> anyhow::Result<()> {
         if board.tick(step, now) {
             board.publish(invented(tick, now), now);
         }
-        if tick % 60 == 0 {
+        if tick.is_multiple_of(60) {
             tracing::info!(target: "server::host", shard = "r-2", tick, clients = 212, "came in");
         }
         if tick % 170 == 40 {
@@ -74,8 +77,8 @@ fn main() -> anyhow::Result<()> {
 
 fn invented_step(tick: u64) -> Duration {
     let wave = (tick as f32 / 40.0).sin() * 2.0;
-    let spike = if tick % 97 == 0 { 24.0 } else { 0.0 };
-    let rare = if tick % 331 == 0 { 40.0 } else { 0.0 };
+    let spike = if tick.is_multiple_of(97) { 24.0 } else { 0.0 };
+    let rare = if tick.is_multiple_of(331) { 40.0 } else { 0.0 };
     let noise = ((tick.wrapping_mul(2_654_435_761)) >> 8 & 0xFF) as f32 / 120.0;
     Duration::from_secs_f32((8.0 + wave + spike + rare + noise) / 1_000.0)
 }

@@ -1,5 +1,7 @@
 //! The operators' endpoint over a real socket: who gets what, in which form, and what is refused.
 
+#![expect(clippy::unwrap_used, reason = "a step that fails is a test that fails")]
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Stdio};

@@ -274,6 +274,16 @@ mod tests {
     }
 
     #[test]
+    fn the_page_for_operators_lists_every_metric() {
+        let page = include_str!("../../../docs/observing.md");
+        for Metric { name, help, .. } in ALL {
+            let row = page.lines().find(|line| line.starts_with(&format!("| `{name}` |")));
+            let row = row.unwrap_or_else(|| panic!("docs/observing.md lacks {name}"));
+            assert!(row.ends_with(&format!("| {help} |")), "{row}");
+        }
+    }
+
+    #[test]
     fn buckets_ascend() {
         for metric in ALL {
             let Kind::Histogram(buckets) = metric.kind else { continue };

@@ -6,6 +6,7 @@ use actix_web::{HttpRequest, HttpResponse};
 
 use crate::io::telemetry::Exposition;
 
+use super::access::Denied;
 use super::{Site, guard, page};
 
 /// Adds the routes of this file.
@@ -17,13 +18,16 @@ pub(super) fn routes(app: &mut ServiceConfig) {
 
 /// Whether the process answers at all.
 async fn alive(request: HttpRequest, site: Data<Site>) -> HttpResponse {
-    allowed(&request, &site).map_or_else(|denied| denied, |()| text(HttpResponse::Ok(), "alive\n"))
+    match allowed(&request, &site) {
+        Ok(()) => text(HttpResponse::Ok(), "alive\n"),
+        Err(denied) => page::denial(denied),
+    }
 }
 
 /// Whether newcomers can come in; if not, why.
 async fn ready(request: HttpRequest, site: Data<Site>) -> HttpResponse {
     if let Err(denied) = allowed(&request, &site) {
-        return denied;
+        return page::denial(denied);
     }
     match site.board.readiness() {
         Ok(()) => text(HttpResponse::Ok(), "ready\n"),
@@ -34,7 +38,7 @@ async fn ready(request: HttpRequest, site: Data<Site>) -> HttpResponse {
 /// The numbers, in the format that the scraper prefers.
 async fn numbers(request: HttpRequest, site: Data<Site>) -> HttpResponse {
     if let Err(denied) = allowed(&request, &site) {
-        return denied;
+        return page::denial(denied);
     }
     let accept = request.headers().get(ACCEPT).and_then(|accept| accept.to_str().ok());
     let exposition = Exposition::accepted(accept.unwrap_or_default());
@@ -43,12 +47,11 @@ async fn numbers(request: HttpRequest, site: Data<Site>) -> HttpResponse {
 }
 
 /// Lets in this machine, everybody if so configured, and operators from anywhere.
-fn allowed(request: &HttpRequest, site: &Site) -> Result<(), HttpResponse> {
+fn allowed(request: &HttpRequest, site: &Site) -> Result<(), Denied> {
     if site.settings.open_metrics || guard::is_local(request) {
         return Ok(());
     }
-    let admitted = site.access.admit(request, site.clock.elapsed());
-    admitted.map(drop).map_err(page::denial)
+    site.access.admit(request, site.clock.elapsed()).map(|_| ())
 }
 
 fn text(mut answer: actix_web::HttpResponseBuilder, body: &str) -> HttpResponse {

@@ -95,10 +95,10 @@ where
         let Some(span) = context.span(id) else { return };
         let mut words = Words::default();
         values.record(&mut words);
-        if let Some(Said(fields)) = span.extensions_mut().get_mut() {
-            if fields.len() + words.fields.len() <= FIELDS_CHARS_MAX {
-                fields.push_str(&words.fields);
-            }
+        if let Some(Said(fields)) = span.extensions_mut().get_mut()
+            && fields.len() + words.fields.len() <= FIELDS_CHARS_MAX
+        {
+            fields.push_str(&words.fields);
         }
     }
 
