@@ -14,3 +14,6 @@ pub mod trust;
 pub use client::{Client, ClientEvent, ConnectError, ConnectOptions, GroundDecoder, View};
 pub use identity::Identity;
 pub use trust::ServerKey;
+
+#[cfg(test)]
+mod tests;

@@ -43,7 +43,7 @@ impl Server {
     pub fn announce(&self) -> Announce {
         let appear = (0_u16..).zip(&self.walkers).map(|(handle, body)| Appear {
             position: body.position(),
-            ..super::appear(handle, 100 + u64::from(handle))
+            ..appear(handle, 100 + u64::from(handle))
         });
         Announce { since: Tick(1_000), vanish: Vec::new(), appear: appear.collect() }
     }
