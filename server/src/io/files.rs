@@ -171,6 +171,20 @@ pub fn exists(path: &Path) -> bool {
     path.exists()
 }
 
+/// Returns `path` from the root of the file system, whether or not there is anything.
+#[must_use]
+pub fn absolute(path: &Path) -> String {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).display().to_string()
+}
+
+/// Writes `bytes` to `path`, in place of what was there.
+///
+/// # Errors
+/// [`FileError`] when the disk refuses.
+pub fn write_bytes(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    fs::write(path, bytes).map_err(refused("write", path))
+}
+
 /// Returns the server's identity from the world's folder `data`, made on the first call.
 ///
 /// # Errors

@@ -170,8 +170,10 @@ impl Place {
     ///
     /// # Errors
     /// [`LaunchError::WorldExists`], a bad name, or the disk's refusal.
-    pub fn make_world(&self, wish: Wish) -> Result<(PathBuf, Manifest), LaunchError> {
+    pub fn make_world(&self, mut wish: Wish) -> Result<(PathBuf, Manifest), LaunchError> {
         let name = wish.name.clone();
+        // The next start may be in another working folder.
+        wish.terrain = wish.terrain.map(|path| files::absolute(Path::new(&path)));
         let version = env!("CARGO_PKG_VERSION");
         let made = Manifest::new(wish, rng::random(), version, clock::unix_s())?;
         let data = self.root().join(&name);
@@ -222,19 +224,13 @@ pub struct ServeOptions {
     pub access: Access,
     /// A token to print once, on a world's first start.
     pub first_token: Option<String>,
-    /// A file to record every input in, for replay.
-    pub record: Option<PathBuf>,
 }
 
 /// Prepares a server for the world that `place` names, which is made if there is none yet.
 ///
 /// # Errors
 /// [`LaunchError`], before anything listens.
-pub fn prepare(
-    place: Place,
-    seed: Option<u64>,
-    record: Option<PathBuf>,
-) -> Result<ServeOptions, LaunchError> {
+pub fn prepare(place: Place, seed: Option<u64>) -> Result<ServeOptions, LaunchError> {
     let settings = place.settings()?;
     let (data, manifest) = match place.world(&settings) {
         Ok(found) => found,
@@ -256,7 +252,7 @@ pub fn prepare(
     let identity = files::identity(&data)?;
     let mut access = read_access(&data)?;
     let first_token = first_token(&data, &manifest, &identity, &mut access)?;
-    Ok(ServeOptions { settings, place, data, manifest, identity, access, first_token, record })
+    Ok(ServeOptions { settings, place, data, manifest, identity, access, first_token })
 }
 
 /// Returns an admin token if nobody was ever given one; only its id is written down.

@@ -10,7 +10,7 @@ fn place(root: &tempfile::TempDir) -> Place {
 #[test]
 fn the_first_start_makes_a_world_and_one_token_and_the_second_finds_them() {
     let root = tempfile::tempdir().unwrap();
-    let first = prepare(place(&root), Some(7), None).unwrap();
+    let first = prepare(place(&root), Some(7)).unwrap();
     assert_eq!((first.manifest.name.as_str(), first.manifest.seed), ("home", 7));
     let token = from_text(&first.first_token.unwrap()).unwrap();
     let mint = Mint::new(&first.identity);
@@ -21,11 +21,11 @@ fn the_first_start_makes_a_world_and_one_token_and_the_second_finds_them() {
     assert!(kept.contains(&claims.unwrap().id.to_string()));
     assert!(!kept.contains("token\":"), "{kept}");
 
-    let second = prepare(place(&root), None, None).unwrap();
+    let second = prepare(place(&root), None).unwrap();
     assert_eq!(second.first_token, None);
     assert_eq!(second.manifest, first.manifest);
     assert_eq!(second.identity.public(), first.identity.public());
-    let other = prepare(place(&root), Some(8), None).unwrap_err().to_string();
+    let other = prepare(place(&root), Some(8)).unwrap_err().to_string();
     assert!(other.starts_with("the world `home` grew from seed 7, not 8;"), "{other}");
 }
 
@@ -92,7 +92,7 @@ fn what_is_wrong_is_said_with_its_place_and_what_to_type() {
 #[test]
 fn decisions_are_made_on_files_unless_somebody_has_them_open() {
     let root = tempfile::tempdir().unwrap();
-    let started = prepare(place(&root), None, None).unwrap();
+    let started = prepare(place(&root), None).unwrap();
     let ban =
         AdminRequest::Ban { who: "p-1f".parse().unwrap(), until_s: None, why: "spam".to_owned() };
     decide_on_files(&started.data, &started.manifest, &ban).unwrap().unwrap();
