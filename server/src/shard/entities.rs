@@ -141,7 +141,7 @@ mod tests {
     use super::*;
 
     fn thing(id: u64, owner: Owner) -> Entity {
-        let being = Being::Thing { kind: 1, count: 1, text: None };
+        let being = Being::Thing { kind: protocol::rules::KindId(1), count: 1, text: None };
         Entity {
             id: EntityId(id),
             owner,
