@@ -91,7 +91,7 @@ fn unknown(kind: u16) -> Result<(), BadMessage> {
 macro_rules! messages {
     ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $kind:literal,)* }) => {
         $(#[$doc])*
-        #[derive(Clone, Debug, PartialEq)]
+        #[derive(Clone, Debug, PartialEq, serde::Serialize)]
         pub enum $name {
             $($(#[$variant_doc])* $variant($variant),)*
         }
@@ -147,12 +147,13 @@ macro_rules! messages {
 }
 pub(crate) use messages;
 
-/// Declares bodies: plain public data with an rkyv layout.
+/// Declares bodies: plain public data with an rkyv layout, shown by tools through serde.
 macro_rules! bodies {
     ($($(#[$doc:meta])* $keyword:ident $name:ident $body:tt)*) => {
         $(
             $(#[$doc])*
-            #[derive(Clone, Debug, PartialEq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+            #[derive(Clone, Debug, PartialEq, serde::Serialize)]
+            #[derive(rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
             pub $keyword $name $body
         )*
     };

@@ -67,6 +67,7 @@ bodies! {
         /// The public key.
         pub key: [u8; 32],
         /// The signature.
+        #[serde(serialize_with = "shown_bytes")]
         pub signature: [u8; 64],
     }
 
@@ -117,7 +118,7 @@ bodies! {
     }
 
     /// How far another person is ignored.
-    #[derive(Eq, Copy, serde::Serialize, serde::Deserialize)]
+    #[derive(Eq, Copy, serde::Deserialize)]
     enum Degree {
         /// Not at all.
         None,
@@ -157,6 +158,11 @@ bodies! {
         /// Whether the avatar may stay asleep in the world instead of going.
         pub sleep: bool,
     }
+}
+
+/// Shows bytes as a list, which serde does for short arrays only.
+fn shown_bytes<S: serde::Serializer>(bytes: &[u8; 64], to: S) -> Result<S::Ok, S::Error> {
+    to.collect_seq(bytes)
 }
 
 impl IdentityProof {

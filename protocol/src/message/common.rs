@@ -32,7 +32,7 @@ bodies! {
     }
 
     /// How an avatar looks: a model by content, and what to show until it is there.
-    #[derive(Eq, Default, serde::Serialize, serde::Deserialize)]
+    #[derive(Eq, Default, serde::Deserialize)]
     struct Appearance {
         /// The full model, where there is one.
         pub model: Option<ContentHash>,
