@@ -88,6 +88,15 @@ impl IdMint {
         Self { next: first, end: first + (1 << Self::COUNT_BITS) }
     }
 
+    /// Returns `count` mints that share the ids of `epoch` out among themselves.
+    #[must_use]
+    pub fn parts(epoch: u32, count: u32) -> Vec<Self> {
+        let whole = Self::new(epoch);
+        let share = (whole.end - whole.next) / u64::from(count.max(1));
+        let starts = (0..u64::from(count)).map(|part| whole.next + part * share);
+        starts.map(|next| Self { next, end: next + share }).collect()
+    }
+
     /// Returns this mint and leaves one that has run out, until it is given back.
     #[must_use]
     pub const fn lend(&mut self) -> Self {
@@ -223,6 +232,14 @@ mod tests {
         assert!(firsts.iter().all(|&id| id < second.next));
         assert!(firsts.windows(2).all(|pair| pair[0] < pair[1]));
         assert!(second.mint() > 0);
+    }
+
+    #[test]
+    fn parts_never_share_an_id() {
+        let parts = IdMint::parts(3, 10);
+        assert!(parts.windows(2).all(|pair| pair[0].end <= pair[1].next));
+        assert!(parts.iter().all(|part| part.end - part.next > 1 << 36));
+        assert!(parts.last().is_some_and(|last| last.end <= IdMint::new(4).next));
     }
 
     #[test]

@@ -10,3 +10,8 @@ pub mod files;
 pub mod tls;
 pub mod lobby;
 pub mod quic;
+pub mod admin;
+pub mod launch;
+pub mod operator;
+pub mod png;
+pub mod command;

@@ -13,6 +13,7 @@ pub mod admission;
 pub mod capabilities;
 pub mod config;
 pub mod directory;
+pub mod host;
 pub mod identity;
 pub mod io;
 pub mod people;
@@ -29,3 +30,6 @@ pub mod token;
 
 /// The id of no world: a server that hosts none lets nobody in.
 pub const NO_WORLD: protocol::ids::WorldId = protocol::ids::WorldId(0);
+pub mod admin;
+pub mod world;
+pub mod cli;

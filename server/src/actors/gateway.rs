@@ -42,24 +42,25 @@ use worldgen::actors::generator::{ChunkReady, GeneratorActor};
 
 use super::session::SessionActor;
 use super::shard::{Step, Stepped};
-use crate::admission::Refusal;
+use crate::admission::{Refusal, Role};
 use crate::config::Config;
 use crate::io::clock::{Clock, Pace};
 use crate::io::lobby::{Examined, Lobby};
 use crate::io::quic::{self, Inbox};
 use crate::people::PersonRecord;
 use crate::post::Post;
-use crate::region::Regions;
+use crate::region::{RegionIndex, Regions};
 use crate::rows::ClockRow;
 use crate::session::Reaction;
-use crate::shard::batch::{StepOutput, Whereabouts};
+use crate::shard::batch::{Command, StepOutput, Whereabouts};
 use crate::shard::viewer::ClientKey;
 use crate::status::StatusBoard;
 use crate::status::names::HostMetrics;
 use crate::store::{Batch, Epoch, Progress};
 use crate::switchboard::Switchboard;
 
-pub use operate::Order;
+pub use enter::Welcoming;
+pub use operate::{ListPlayers, NotHere, Order};
 
 /// Messages that may wait: 4,000 clients, four messages each between two ticks.
 const MAILBOX: usize = 16_384;
@@ -123,12 +124,18 @@ struct Client {
     ignored: BTreeMap<PersonId, Degree>,
     channels: BTreeSet<String>,
     wanted: BTreeSet<ChunkId>,
+    role: Role,
+    entered_ms: u64,
+    muted_until_ms: u64,
 }
 
 /// An avatar whose driver is away.
 struct Away {
     since_ms: u64,
 }
+
+/// A command that a region's shard begins with.
+pub type First = (RegionIndex, Command);
 
 /// What the composition root gives a gateway.
 pub struct Outfit {
@@ -147,7 +154,7 @@ pub struct Outfit {
     /// What clients sent.
     pub inbox: Rc<RefCell<Inbox>>,
     /// The world's rules as clients are told them.
-    pub welcome: enter::Welcoming,
+    pub welcome: Welcoming,
     /// World time so far.
     pub clock: ClockRow,
     /// Ticks per second.
@@ -191,13 +198,17 @@ struct Beat {
 }
 
 impl GatewayActor {
-    /// Returns the gateway of a world whose shards are started by `shards` with its address.
+    /// Starts the gateway of a world. `neighbours` is given its address and returns its outfit,
+    /// its shards, and the first commands of each region.
     pub fn start(
-        outfit: Outfit,
-        shards: impl FnOnce(Recipient<Stepped>) -> Vec<Recipient<Step>> + 'static,
+        neighbours: impl FnOnce(Addr<Self>) -> (Outfit, Vec<Recipient<Step>>, Vec<First>) + 'static,
     ) -> Addr<Self> {
         Self::create(move |ctx| {
-            let shards = shards(ctx.address().recipient());
+            let (outfit, shards, first) = neighbours(ctx.address());
+            let mut routes = Switchboard::new(outfit.regions);
+            for (region, command) in first {
+                routes.push(region, command);
+            }
             let beat = Beat {
                 clock: Clock::start(),
                 pace: Pace::new(u32::from(outfit.hz)),
@@ -212,7 +223,7 @@ impl GatewayActor {
                 is_survey: false,
             };
             Self {
-                routes: Switchboard::new(outfit.regions),
+                routes,
                 shards,
                 clients: BTreeMap::new(),
                 people: BTreeMap::new(),

@@ -96,6 +96,9 @@ impl GatewayActor {
             ignored,
             channels: BTreeSet::new(),
             wanted: BTreeSet::new(),
+            role: admitted.role,
+            entered_ms: self.now_ms(),
+            muted_until_ms: 0,
         };
         self.clients.insert(client, place);
         self.outfit.lobby.directory.put(

@@ -11,6 +11,7 @@ use tracing::info;
 
 use super::GatewayActor;
 use crate::actors::session::Mute;
+use crate::admin::Player;
 use crate::admission::Refusal;
 use crate::people::PersonRecord;
 use crate::shard::batch::Command;
@@ -37,6 +38,11 @@ pub enum Order {
     StopNot,
 }
 
+/// Who is in the world?
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "Vec<Player>")]
+pub struct ListPlayers;
+
 /// The person is not in the world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0} is not in the world; `ecumene player list` shows who is")]
@@ -61,7 +67,8 @@ impl Handler<Order> for GatewayActor {
             }
             Order::Mute(person, until_ms) => {
                 let client = self.client_of(person)?;
-                let Some(place) = self.clients.get(&client) else { return Err(NotHere(person)) };
+                let Some(place) = self.clients.get_mut(&client) else { return Err(NotHere(person)) };
+                place.muted_until_ms = until_ms;
                 let (actor, avatar) = (place.actor.clone(), place.avatar);
                 // A session whose mailbox is full is full of words: it is told first thereafter.
                 actor.try_send(Mute { until_ms }).or_else(|_| Err(NotHere(person)))?;
@@ -85,6 +92,29 @@ impl Handler<Order> for GatewayActor {
             }
         }
         Ok(())
+    }
+}
+
+impl Handler<ListPlayers> for GatewayActor {
+    type Result = MessageResult<ListPlayers>;
+
+    fn handle(&mut self, _: ListPlayers, _: &mut Self::Context) -> Self::Result {
+        let (now_ms, unix_ms) = (self.now_ms(), crate::io::clock::unix_ms());
+        let players = self.clients.values().map(|client| {
+            let owner = self.owners.get(&client.avatar);
+            let at = owner.and_then(|owner| self.people.get(owner)).map(|record| record.position);
+            let at = at.unwrap_or_default();
+            Player {
+                person: client.person,
+                name: client.name.clone(),
+                role: client.role,
+                at_m: [at.x / 100, at.z / 100],
+                ping_ms: u32::try_from(client.connection.rtt().as_millis()).unwrap_or(u32::MAX),
+                for_s: now_ms.saturating_sub(client.entered_ms) / 1_000,
+                is_muted: unix_ms < client.muted_until_ms,
+            }
+        });
+        MessageResult(players.collect())
     }
 }
 

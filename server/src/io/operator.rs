@@ -1,0 +1,318 @@
+//! Carries operators' requests to where they are done: the gateway, the store, the decisions.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use actix::Addr;
+use protocol::close::CloseCode;
+use protocol::ids::{PersonId, WorldId};
+use protocol::units::Position;
+use tokio::sync::Notify;
+use tracing::error;
+
+use crate::actors::gateway::{GatewayActor, ListPlayers, Order};
+use crate::admin::decisions::{Context, NameLookup, decide, person};
+use crate::admin::{AdminReply, AdminRequest, Progress, Who};
+use crate::admission::Role;
+use crate::admission::access::Access;
+use crate::config::{Settings, reload};
+use crate::directory::Directory;
+use crate::identity::Identity;
+use crate::io::admin::{Operate, Operator, Replies};
+use crate::io::http::{Operator as PageRole, Verify};
+use crate::io::launch::{Place, write_access};
+use crate::io::lobby::Lobby;
+use crate::io::store::SledStore;
+use crate::io::{clock, rng};
+use crate::status::StatusBoard;
+use crate::token::{Mint, from_text};
+
+/// Problems that a check names; more of them say nothing new.
+const PROBLEMS_MAX: usize = 20;
+
+/// Checks operators' tokens, for the page.
+#[derive(Clone)]
+pub struct Tokens {
+    identity: Arc<Identity>,
+    access: Arc<RwLock<Access>>,
+    world: WorldId,
+}
+
+impl Tokens {
+    /// Returns the checker of a world's tokens.
+    #[must_use]
+    pub const fn new(
+        identity: Arc<Identity>,
+        access: Arc<RwLock<Access>>,
+        world: WorldId,
+    ) -> Self {
+        Self { identity, access, world }
+    }
+}
+
+impl Verify for Tokens {
+    fn role(&self, token: &str) -> Option<PageRole> {
+        let token = from_text(token).ok()?;
+        let access = self.access.read().unwrap_or_else(PoisonError::into_inner);
+        let mint = Mint::new(&self.identity);
+        let is_revoked = |id| access.is_revoked(id);
+        let claims = mint.check(&token, self.world, clock::unix_s(), is_revoked).ok()?;
+        match claims.role {
+            Role::Admin => Some(PageRole::Admin),
+            Role::Moderator => Some(PageRole::Moderator),
+            Role::Member | Role::Visitor => None,
+        }
+    }
+}
+
+/// Carries out what operators ask of a running world.
+#[derive(Clone)]
+pub struct Host {
+    gateway: Addr<GatewayActor>,
+    lobby: Arc<Lobby>,
+    store: Arc<SledStore>,
+    tokens: Tokens,
+    data: PathBuf,
+    board: Arc<StatusBoard>,
+    settings: Arc<Mutex<Settings>>,
+    place: Arc<Place>,
+    stopped: Arc<Notify>,
+}
+
+/// Finds people by the names they go by.
+#[derive(Debug)]
+struct Names<'a>(&'a Directory);
+
+impl NameLookup for Names<'_> {
+    fn person(&self, name: &str) -> Option<PersonId> {
+        self.0.named(name).first().copied()
+    }
+}
+
+impl Host {
+    /// Returns the host of a running world.
+    #[must_use]
+    pub fn new(
+        gateway: Addr<GatewayActor>,
+        lobby: Arc<Lobby>,
+        store: Arc<SledStore>,
+        tokens: Tokens,
+        (data, board): (PathBuf, Arc<StatusBoard>),
+        (settings, place): (Settings, Place),
+    ) -> Self {
+        Self {
+            gateway,
+            lobby,
+            store,
+            tokens,
+            data,
+            board,
+            settings: Arc::new(Mutex::new(settings)),
+            place: Arc::new(place),
+            stopped: Arc::new(Notify::new()),
+        }
+    }
+
+    /// Returns what is notified when operators are to be heard no more.
+    #[must_use]
+    pub fn stopped(&self) -> Arc<Notify> {
+        Arc::clone(&self.stopped)
+    }
+
+    async fn carry_out(&self, request: AdminRequest, replies: Replies) {
+        let reply = match &request {
+            AdminRequest::Status => AdminReply::Status(Box::new(self.board.read())),
+            AdminRequest::ShardList => AdminReply::Shards(self.board.read().shards),
+            AdminRequest::PlayerList => match self.gateway.send(ListPlayers).await {
+                Ok(players) => AdminReply::Players(players),
+                Err(_) => stopping(),
+            },
+            AdminRequest::Kick { who, why } => {
+                self.order(who, |person| Order::PutOut(person, CloseCode::Kicked, why.clone())).await
+            }
+            AdminRequest::Move { who, to_m: [east, south] } => {
+                let (x, z) = (east.saturating_mul(100), south.saturating_mul(100));
+                self.order(who, |person| Order::Move(person, Position { x, y: 0, z })).await
+            }
+            AdminRequest::Announce { text } => {
+                self.tell(Order::Announce(text.clone()), "said to everybody").await
+            }
+            AdminRequest::Stop { in_ms, why } => {
+                let order = Order::Stop(Duration::from_millis(*in_ms), why.clone());
+                self.tell(order, "the server stops; clients are told").await
+            }
+            AdminRequest::Reload => self.reload(),
+            AdminRequest::Backup { .. } | AdminRequest::Verify => {
+                return self.run_long(request, replies);
+            }
+            AdminRequest::Ban { .. }
+            | AdminRequest::Unban { .. }
+            | AdminRequest::BanList
+            | AdminRequest::Mute { .. }
+            | AdminRequest::Unmute { .. }
+            | AdminRequest::Role { .. }
+            | AdminRequest::TokenMint { .. }
+            | AdminRequest::TokenList
+            | AdminRequest::TokenRevoke { .. } => self.decide(&request).await,
+        };
+        replies.end(reply);
+    }
+
+    /// Makes a decision, writes it down, and lets the running world feel it.
+    async fn decide(&self, request: &AdminRequest) -> AdminReply {
+        let reply = {
+            let mut access = self.tokens.access.write().unwrap_or_else(PoisonError::into_inner);
+            let before = access.clone();
+            let mint = Mint::new(&self.tokens.identity);
+            let context = self.context(&mint);
+            match decide(&mut access, request, &context.with(&Names(&self.lobby.directory))) {
+                Some(Ok(reply)) => {
+                    if !request.only_looks()
+                        && let Err(error) = write_access(&self.data, &access)
+                    {
+                        *access = before;
+                        return AdminReply::Failed(error.to_string());
+                    }
+                    reply
+                }
+                Some(Err(error)) => return AdminReply::Failed(error.to_string()),
+                None => return AdminReply::Failed("this is no decision".into()),
+            }
+        };
+        self.let_feel(request).await;
+        reply
+    }
+
+    async fn let_feel(&self, request: &AdminRequest) {
+        match request {
+            AdminRequest::Ban { who, why, .. } => {
+                let why = why.clone();
+                // Who is not here feels it at the door.
+                drop(self.order(who, |person| Order::PutOut(person, CloseCode::Banned, why)).await);
+            }
+            AdminRequest::Mute { who, until_s } => {
+                let until_ms = until_s.map_or(u64::MAX, |until_s| until_s.saturating_mul(1_000));
+                drop(self.order(who, |person| Order::Mute(person, until_ms)).await);
+            }
+            AdminRequest::Unmute { who } => {
+                drop(self.order(who, |person| Order::Mute(person, 0)).await);
+            }
+            _ => {}
+        }
+    }
+
+    fn context<'a>(&self, mint: &'a Mint) -> Making<'a> {
+        Making { mint, world: self.tokens.world, now_s: clock::unix_s(), seed: rng::random() }
+    }
+
+    async fn order(&self, who: &Who, order: impl FnOnce(PersonId) -> Order) -> AdminReply {
+        let found = {
+            let mint = Mint::new(&self.tokens.identity);
+            let context = self.context(&mint);
+            person(&context.with(&Names(&self.lobby.directory)), who)
+        };
+        match found {
+            Ok(person) => self.tell(order(person), "done").await,
+            Err(error) => AdminReply::Failed(error.to_string()),
+        }
+    }
+
+    async fn tell(&self, order: Order, done: &str) -> AdminReply {
+        match self.gateway.send(order).await {
+            Ok(Ok(())) => AdminReply::Done(done.into()),
+            Ok(Err(error)) => AdminReply::Failed(error.to_string()),
+            Err(_) => stopping(),
+        }
+    }
+
+    fn reload(&self) -> AdminReply {
+        let fresh = match self.place.settings() {
+            Ok(fresh) => fresh,
+            Err(error) => return AdminReply::Failed(error.to_string()),
+        };
+        let mut settings = self.settings.lock().unwrap_or_else(PoisonError::into_inner);
+        let reloaded = reload(&settings, &fresh);
+        *self.lobby.config.write().unwrap_or_else(PoisonError::into_inner) =
+            reloaded.config().clone();
+        let owned = |keys: &[&str]| keys.iter().map(|&key| key.to_owned()).collect();
+        let reply = AdminReply::Reloaded {
+            applied: owned(&reloaded.applied),
+            restart: owned(&reloaded.restart),
+        };
+        *settings = reloaded.settings;
+        reply
+    }
+
+    /// Does what takes long on a thread of its own, with progress.
+    fn run_long(&self, request: AdminRequest, replies: Replies) {
+        let host = self.clone();
+        let work = move || {
+            let progress = |what: &str, done, total| {
+                replies.progress(Progress { what: what.into(), done, total });
+            };
+            let reply = match &request {
+                AdminRequest::Backup { to } => host.back_up(to.as_deref(), &progress),
+                _ => host.verify(&progress),
+            };
+            replies.end(reply);
+        };
+        if let Err(error) = std::thread::Builder::new().name("operation".into()).spawn(work) {
+            error!(%error, "no thread for an operator's request");
+        }
+    }
+
+    fn back_up(&self, to: Option<&str>, progress: &dyn Fn(&str, u64, u64)) -> AdminReply {
+        let to = to.map_or_else(
+            || self.data.join("backups").join(format!("{}.ecumene", clock::unix_s())),
+            PathBuf::from,
+        );
+        if let Some(folder) = to.parent()
+            && let Err(error) = crate::io::files::make_private_folder(folder)
+        {
+            return AdminReply::Failed(error.to_string());
+        }
+        let made = self.store.backup(&to, clock::unix_s(), &mut |done, total| {
+            progress("backup", done, total);
+        });
+        match made {
+            Ok(_) => AdminReply::Done(format!("backed up to {}", to.display())),
+            Err(error) => AdminReply::Failed(error.to_string()),
+        }
+    }
+
+    fn verify(&self, progress: &dyn Fn(&str, u64, u64)) -> AdminReply {
+        match self.store.verify(&mut |done, total| progress("verify", done, total)) {
+            Ok(report) => AdminReply::Verified {
+                records: report.records,
+                problems: report.problems.into_iter().take(PROBLEMS_MAX).collect(),
+            },
+            Err(error) => AdminReply::Failed(error.to_string()),
+        }
+    }
+}
+
+/// What decisions are made with, but for names.
+struct Making<'a> {
+    mint: &'a Mint,
+    world: WorldId,
+    now_s: u64,
+    seed: [u8; 32],
+}
+
+impl<'a> Making<'a> {
+    fn with<'b>(&'b self, named: &'b dyn NameLookup) -> Context<'b> {
+        Context { mint: self.mint, world: self.world, now_s: self.now_s, seed: self.seed, named }
+    }
+}
+
+impl Operate for Host {
+    fn operate(&self, _: Operator, request: AdminRequest, replies: Replies) {
+        let host = self.clone();
+        tokio::spawn(async move { host.carry_out(request, replies).await });
+    }
+}
+
+fn stopping() -> AdminReply {
+    AdminReply::Failed("the server is stopping".into())
+}
