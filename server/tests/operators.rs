@@ -160,6 +160,34 @@ fn metrics_come_in_the_format_that_is_asked_for_and_promtool_finds_nothing() {
 }
 
 #[test]
+fn the_numbers_agree_with_the_picture() {
+    let endpoint = Endpoint::start();
+    let early = endpoint.get("/metrics", "").body;
+    assert!(early.contains("ecumene_ready 0\n") && early.contains("ecumene_pace_ratio 1\n"));
+    let status = Status {
+        hz: 20,
+        pace_permille: 750,
+        clients: 3,
+        clients_max: 40,
+        ready: true,
+        ..Status::default()
+    };
+    endpoint.board.publish(status, Duration::ZERO);
+    let text = endpoint.get("/metrics", "").body;
+    for line in [
+        "ecumene_ready 1",
+        "ecumene_pace_ratio 0.75",
+        "ecumene_clients 3",
+        "ecumene_clients_limit 40",
+        "ecumene_tick_budget_seconds 0.05",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line} is not in {text}");
+    }
+    endpoint.board.not_ready("the server stops");
+    assert!(endpoint.get("/metrics", "").body.contains("ecumene_ready 0\n"));
+}
+
+#[test]
 fn strangers_see_the_way_in_and_nothing_else() {
     let endpoint = Endpoint::start();
     let page = endpoint.get("/", "");

@@ -1,7 +1,7 @@
 //! The operators' page in a real browser: it lets an operator in, the dots move when the world
 //! does and rest when it rests, it fits a phone, and it says when the server is gone.
 //!
-//! Chromium is driven over plain WebDriver. Where `chromedriver` or `chromium` is missing the test
+//! Chromium is driven over plain `WebDriver`. Where `chromedriver` or `chromium` is missing the test
 //! says SKIPPED and passes: the endpoint itself is tested without a browser in the crate `server`.
 
 #[path = "page/driver.rs"]

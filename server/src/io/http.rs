@@ -31,7 +31,7 @@ use actix_web::{App, HttpServer};
 use crate::io::clock::Clock;
 use crate::io::telemetry::MetricsPage;
 use crate::status::StatusBoard;
-use crate::status::names::LOGINS_REFUSED;
+use crate::status::names::{HostMetrics, LOGINS_REFUSED};
 
 use access::Access;
 pub use access::{Operator, Verify};
@@ -159,6 +159,7 @@ struct Site {
     settings: Settings,
     board: Arc<StatusBoard>,
     metrics: MetricsPage,
+    gauges: HostMetrics,
     access: Access,
     draw_map: DrawMap,
     map: Mutex<Option<(Duration, Bytes)>>,
@@ -172,6 +173,7 @@ impl Site {
             settings,
             board,
             metrics,
+            gauges: HostMetrics::default(),
             access: Access::new(verify, metrics::counter!(LOGINS_REFUSED)),
             draw_map: map,
             map: Mutex::default(),

@@ -6,6 +6,8 @@
 use metrics::{Counter, Gauge, Histogram, Unit, counter, gauge, histogram};
 use protocol::close::CloseCode;
 
+use super::Status;
+
 /// What a metric does over time.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Kind {
@@ -168,6 +170,22 @@ impl HostMetrics {
         if let Some(counter) = self.closes.get(code.number() as usize) {
             counter.increment(1);
         }
+    }
+
+    /// Sets the gauges that a picture of the world tells, so that both never disagree.
+    ///
+    /// Called when the numbers are asked for. Before the first picture the pace counts as full:
+    /// a world that is not loaded yet is not ready, and no slower for it.
+    pub fn show(&self, status: &Status) {
+        let has_picture = status.hz != 0;
+        self.ready.set(if status.ready { 1.0 } else { 0.0 });
+        self.clients.set(f64::from(status.clients));
+        self.clients_limit.set(f64::from(status.clients_max));
+        self.tick_now.set(status.tick as f64);
+        self.pace.set(if has_picture { f64::from(status.pace_permille) / 1_000.0 } else { 1.0 });
+        self.tick_budget_seconds.set(if has_picture { 1.0 / f64::from(status.hz) } else { 0.0 });
+        self.store_pending.set(status.store.pending as f64);
+        self.store_bytes.set(status.store.bytes as f64);
     }
 
     /// Counts a reliable message received. `kind` is its name in the protocol.

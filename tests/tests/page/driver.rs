@@ -1,4 +1,4 @@
-//! A browser under control: just enough WebDriver, written over a socket.
+//! A browser under control: just enough `WebDriver`, written over a socket.
 //!
 //! It knows nothing of the page. Whatever goes wrong ends the test with what the browser said.
 
@@ -22,6 +22,7 @@ pub struct Driver {
 
 impl Driver {
     /// Starts the driver; nothing, said loudly, where there is none.
+    #[expect(clippy::print_stdout, reason = "a test that is skipped says so")]
     pub fn start() -> Option<Self> {
         let there = |program: &str| {
             let quiet = Command::new(program)
@@ -185,6 +186,7 @@ impl Browser<'_> {
 }
 
 impl Drop for Browser<'_> {
+    #[expect(clippy::print_stdout, reason = "a second failure must not hide the first")]
     fn drop(&mut self) {
         // Also after a failed test, which must not be hidden by a second failure.
         let closed = self.driver.ask("DELETE", &format!("/session/{}", self.session), "");

@@ -42,6 +42,7 @@ async fn numbers(request: HttpRequest, site: Data<Site>) -> HttpResponse {
     }
     let accept = request.headers().get(ACCEPT).and_then(|accept| accept.to_str().ok());
     let exposition = Exposition::accepted(accept.unwrap_or_default());
+    site.gauges.show(&site.board.read());
     let page = site.metrics.render(exposition);
     HttpResponse::Ok().insert_header((CONTENT_TYPE, exposition.content_type())).body(page)
 }
