@@ -40,6 +40,10 @@ const STUCK_US: u64 = 6_000_000;
 /// How long a follower of somebody out of view waits for them.
 const PATIENCE_US: u64 = 20_000_000;
 
+/// How long one stands before an act: until the server, too, has seen the last step. Moving
+/// interrupts what takes time.
+const SETTLE_US: u64 = 300_000;
+
 /// How long an answer is waited for: the longest act takes ten minutes at the server.
 const ANSWER_US_MAX: u64 = 600_000_000;
 
@@ -105,6 +109,7 @@ pub enum Deed {
 enum Task {
     Walk { to: Position, run: bool, progress: Progress },
     Approach { plan: Plan, target: EntityId, progress: Progress },
+    Settle { act: Act, since_us: u64 },
     Follow { name: String, until_us: Option<u64>, seen_us: u64 },
     Wait { until_us: u64 },
     Answer { since_us: u64 },
@@ -246,21 +251,23 @@ impl Actor {
             }
             Command::Speak { to, text } => self.speak(to, text, scene, deeds),
             Command::Act { verb, thing, count } => {
-                Ok(self.carry_out(sight.plan(verb, &thing, count)?, scene, deeds))
+                Ok(Some(self.carry_out(sight.plan(verb, &thing, count)?, scene, deeds)))
             }
             Command::Give { name, thing, count } => {
-                Ok(self.carry_out(sight.give(&name, &thing, count)?, scene, deeds))
+                Ok(Some(self.carry_out(sight.give(&name, &thing, count)?, scene, deeds)))
             }
-            Command::Greet { name } => Ok(self.carry_out(sight.greet(&name)?, scene, deeds)),
-            Command::Emote { gesture } => Ok(self.carry_out(sight.emote(&gesture)?, scene, deeds)),
+            Command::Greet { name } => Ok(Some(self.carry_out(sight.greet(&name)?, scene, deeds))),
+            Command::Emote { gesture } => {
+                Ok(Some(self.carry_out(sight.emote(&gesture)?, scene, deeds)))
+            }
             Command::Offer { name, give, want } => {
-                Ok(self.carry_out(sight.offer(&name, &give, &want)?, scene, deeds))
+                Ok(Some(self.carry_out(sight.offer(&name, &give, &want)?, scene, deeds)))
             }
             Command::Accept { name } => {
-                Ok(self.carry_out(sight.accept(name.as_deref())?, scene, deeds))
+                Ok(Some(self.carry_out(sight.accept(name.as_deref())?, scene, deeds)))
             }
             Command::Decline { name } => {
-                Ok(self.carry_out(sight.decline(name.as_deref())?, scene, deeds))
+                Ok(Some(self.carry_out(sight.decline(name.as_deref())?, scene, deeds)))
             }
             Command::Expect { what, within_ms } => {
                 Ok(Some(Task::Expect { what, until_us: now_us + u64::from(within_ms) * 1_000 }))
@@ -301,7 +308,16 @@ impl Actor {
                 if !self.walk(to, reach, false, &mut progress, scene, deeds)? {
                     return Ok(Some(Task::Approach { plan, target, progress }));
                 }
-                Ok(Some(self.ask(plan.act, now_us, deeds)))
+                Ok(Some(Task::Settle { act: plan.act, since_us: now_us }))
+            }
+            Task::Settle { act, since_us } => {
+                let is_still = scene.replica.body().velocity == [0; 3];
+                if is_still && SETTLE_US <= now_us.saturating_sub(since_us) {
+                    return Ok(Some(self.ask(act, now_us, deeds)));
+                }
+                // The wait begins anew with every step.
+                let since_us = if is_still { since_us } else { now_us };
+                Ok(Some(Task::Settle { act, since_us }))
             }
             Task::Follow { name, until_us, seen_us } => {
                 self.follow(name, until_us, seen_us, scene, deeds)
@@ -349,12 +365,15 @@ impl Actor {
         Ok(Some(Task::Answer { since_us: scene.now_us }))
     }
 
-    fn carry_out(&mut self, plan: Plan, scene: Scene<'_>, deeds: &mut Vec<Deed>) -> Option<Task> {
+    fn carry_out(&mut self, plan: Plan, scene: Scene<'_>, deeds: &mut Vec<Deed>) -> Task {
         let progress = Progress::new(scene.now_us);
-        Some(match plan.near {
+        match plan.near {
             Some(target) => Task::Approach { plan, target, progress },
-            None => self.ask(plan.act, scene.now_us, deeds),
-        })
+            None => {
+                deeds.push(Deed::Steer(self.standing()));
+                Task::Settle { act: plan.act, since_us: scene.now_us }
+            }
+        }
     }
 
     fn ask(&mut self, act: Act, now_us: u64, deeds: &mut Vec<Deed>) -> Task {

@@ -128,7 +128,7 @@ fn finish(end: Result<End>) -> ExitCode {
             ExitCode::from(REFUSED)
         }
         Ok(End::Lost(why)) => {
-            eprintln!("connection lost: {why}");
+            eprintln!("no connection: {why}");
             ExitCode::from(LOST)
         }
         Ok(End::Failed { line, why }) => {

@@ -29,8 +29,17 @@ const WIDTH_CM: std::ops::RangeInclusive<i32> = 8_000..=120_000;
 /// Ground shown around what is there, in cm.
 const MARGIN_CM: i32 = 1_500;
 
-/// Height between two contour lines, in cm.
-const CONTOUR_CM: i32 = 200;
+/// Heights between two contour lines that a picture can have, in cm: round numbers of metres.
+const CONTOURS_CM: [f64; 6] = [50.0, 100.0, 200.0, 500.0, 1_000.0, 5_000.0];
+
+/// Contour lines of a picture: more would be a hatching.
+const CONTOURS_MAX: f64 = 14.0;
+
+/// The slope that is drawn as a steep one, as a multiple of the picture's mean slope.
+const STEEP: f64 = 0.35;
+
+/// Slopes are drawn up to so many times as steep: a meadow is no sheet of paper.
+const RELIEF: std::ops::RangeInclusive<f64> = 1.0..=8.0;
 
 type Colour = [u8; 3];
 
@@ -40,6 +49,8 @@ const PATH: Colour = [250, 240, 120];
 const OWN: Colour = [255, 70, 50];
 const PERSON: Colour = [60, 120, 255];
 const THING: Colour = [245, 245, 235];
+const PLANT: Colour = [34, 84, 40];
+const FIXTURE: Colour = [150, 98, 56];
 const INK: Colour = [15, 15, 20];
 const PAPER: Colour = [250, 250, 245];
 
@@ -59,8 +70,23 @@ pub struct Picture {
 pub struct Mark {
     /// Where.
     pub at: Position,
-    /// The name of a person, nothing for a thing.
-    pub name: Option<String>,
+    /// What it is called.
+    pub name: String,
+    /// What it is.
+    pub what: What,
+}
+
+/// What a mark stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum What {
+    /// Something to gather from.
+    Plant,
+    /// Something that can be carried.
+    Thing,
+    /// Something built.
+    Fixture,
+    /// Somebody.
+    Person,
 }
 
 /// What there is to draw.
@@ -103,17 +129,28 @@ impl Map {
                 canvas.line(from, to, PATH);
             }
         }
-        for mark in self.marks.iter().filter(|mark| mark.name.is_none()) {
-            canvas.dot(mark.at, 2, THING);
+        let mut marks: Vec<&Mark> = self.marks.iter().collect();
+        // People lie on top of what they stand among.
+        marks.sort_by_key(|mark| mark.what);
+        for mark in &marks {
+            match mark.what {
+                What::Plant => canvas.dot(mark.at, 5, PLANT),
+                What::Thing => canvas.dot(mark.at, 2, THING),
+                What::Fixture => canvas.dot(mark.at, 4, FIXTURE),
+                What::Person => canvas.dot(mark.at, 4, PERSON),
+            }
         }
-        for mark in &self.marks {
-            let Some(name) = &mark.name else { continue };
-            canvas.dot(mark.at, 4, PERSON);
-            canvas.label(mark.at, name);
+        // People are written first: small names make room for them.
+        for mark in marks.into_iter().rev() {
+            match mark.what {
+                What::Plant | What::Thing => {}
+                What::Fixture => canvas.label(mark.at, &mark.name, 1),
+                What::Person => canvas.label(mark.at, &mark.name, 2),
+            }
         }
         if let Some(&here) = self.path.last() {
             canvas.dot(here, 5, OWN);
-            canvas.label(here, "you");
+            canvas.label(here, "you", 2);
         }
         canvas.scale_bar();
         canvas.picture
@@ -141,53 +178,83 @@ impl Map {
     }
 
     fn draw_ground(&self, canvas: &mut Canvas) {
-        let spacing = canvas.width_cm / SIDE_PIXELS;
+        let relief = self.relief(canvas);
+        let spacing = (canvas.width_cm / SIDE_PIXELS).max(1);
         for row in 0..SIDE_PIXELS {
             for column in 0..SIDE_PIXELS {
                 let (x, z) = canvas.place(column, row);
                 let Some((height, surface)) = self.sample(x, z) else { continue };
-                // Half a metre apart at least, so that the centimetres of heights do not show.
-                let reach = spacing.max(50);
-                let east = self.sample(x + reach, z).map_or(height, |sample| sample.0);
-                let south = self.sample(x, z + reach).map_or(height, |sample| sample.0);
-                let light = light(f64::from(east - height), f64::from(south - height), reach);
-                let next_east = self.sample(x + spacing.max(1), z).map_or(height, |next| next.0);
-                let next_south = self.sample(x, z + spacing.max(1)).map_or(height, |next| next.0);
-                let band = |cm: i32| cm.div_euclid(CONTOUR_CM);
-                let is_line = band(height) != band(next_east) || band(height) != band(next_south);
-                let light = if is_line { light * 0.82 } else { light };
+                let (east, south) = self.slope(x, z, height);
+                let light = light(east * relief.steepness, south * relief.steepness);
+                let beside = |x, z| self.sample(x, z).map_or(height, |sample| sample.0);
+                let band = |cm: f64| (cm / relief.contour_cm).floor();
+                let is_line = band(height) != band(beside(x + spacing, z))
+                    || band(height) != band(beside(x, z + spacing));
+                let light = if is_line { light * 0.8 } else { light };
                 canvas.set(column, row, shaded(colour(surface, height), light));
             }
         }
     }
 
+    /// How steep this picture is to be drawn, and how far its contour lines are apart.
+    fn relief(&self, canvas: &Canvas) -> Relief {
+        const STEP: usize = 16;
+        let (mut sum, mut count) = (0.0, 0.0);
+        let (mut lowest, mut highest) = (f64::MAX, f64::MIN);
+        for row in (0..SIDE_PIXELS).step_by(STEP) {
+            for column in (0..SIDE_PIXELS).step_by(STEP) {
+                let (x, z) = canvas.place(column, row);
+                let Some((height, _)) = self.sample(x, z) else { continue };
+                let (east, south) = self.slope(x, z, height);
+                sum += east.hypot(south);
+                count += 1.0;
+                (lowest, highest) = (lowest.min(height), highest.max(height));
+            }
+        }
+        let mean = sum / f64::max(count, 1.0);
+        let steepness = (STEEP / mean.max(1e-6)).clamp(*RELIEF.start(), *RELIEF.end());
+        let fits = |&apart: &f64| highest - lowest <= apart * CONTOURS_MAX;
+        let contour_cm = CONTOURS_CM.into_iter().find(fits).unwrap_or(f64::MAX);
+        Relief { steepness, contour_cm }
+    }
+
+    /// Rise per run to the east and to the south, over a metre: finer is noise.
+    fn slope(&self, x: i32, z: i32, height: f64) -> (f64, f64) {
+        let over = |x, z| self.sample(x, z).map_or(0.0, |sample| (sample.0 - height) / 100.0);
+        (over(x + 100, z), over(x, z + 100))
+    }
+
     /// Height and surface at a point in cm, between the samples.
-    fn sample(&self, x: i32, z: i32) -> Option<(i32, Surface)> {
+    fn sample(&self, x: i32, z: i32) -> Option<(f64, Surface)> {
         let id = ChunkId::at(0, x, z);
         let chunk = self.chunks.get(&(id.x, id.z))?;
         let (west, north) = id.corner_cm();
         let (dx, dz) = (x - west, z - north);
-        let height = chunk.grid().height_at(i64::from(dx) * 256, i64::from(dz) * 256, 0) / 256;
+        let height = chunk.grid().height_at(i64::from(dx) * 256, i64::from(dz) * 256, 0);
         let nearest =
             |cm: i32| usize::try_from((cm + 50) / 100).unwrap_or(0).min(CHUNK_SAMPLES - 1);
         let surface = chunk.surface().get(nearest(dz) * CHUNK_SAMPLES + nearest(dx)).copied()?;
-        Some((i32::try_from(height).ok()?, surface))
+        Some((height as f64 / 256.0, surface))
     }
 }
 
-/// Light from the north-west onto a slope rising by so much over `reach_cm`.
-fn light(east: f64, south: f64, reach_cm: i32) -> f64 {
-    // Slopes are drawn thrice as steep: a meadow would be a sheet of paper otherwise.
-    let (a, b) = (3.0 * east / f64::from(reach_cm), 3.0 * south / f64::from(reach_cm));
+/// How ground is drawn.
+struct Relief {
+    steepness: f64,
+    contour_cm: f64,
+}
+
+/// Light from the north-west onto a slope of this rise per run to the east and to the south.
+fn light(east: f64, south: f64) -> f64 {
     // The normal (-a, 1, -b) and the light from north-west and above, both of length one.
-    let towards_light = (a + b) * 0.5 + std::f64::consts::FRAC_1_SQRT_2;
-    let facing = towards_light / (a * a + b * b + 1.0).sqrt();
+    let towards_light = (east + south) * 0.5 + std::f64::consts::FRAC_1_SQRT_2;
+    let facing = towards_light / (east * east + south * south + 1.0).sqrt();
     (0.35 + 0.92 * facing).clamp(0.25, 1.25)
 }
 
-const fn colour(surface: Surface, height_cm: i32) -> Colour {
+const fn colour(surface: Surface, height_cm: f64) -> Colour {
     match surface {
-        Surface::Bed if height_cm < -600 => [38, 84, 138],
+        Surface::Bed if height_cm < -600.0 => [38, 84, 138],
         Surface::Bed => [66, 124, 176],
         Surface::Sand => [214, 198, 148],
         Surface::Grass => [126, 168, 84],
@@ -209,13 +276,21 @@ struct Canvas {
     north: i32,
     width_cm: i32,
     picture: Picture,
+    /// Left, top, right and bottom of what is written.
+    written: Vec<[i32; 4]>,
 }
 
 impl Canvas {
     fn over((west, north, width_cm): (i32, i32, i32)) -> Self {
         let side = SIDE_PIXELS.unsigned_abs();
         let pixels = UNKNOWN.repeat((side * side) as usize);
-        Self { west, north, width_cm, picture: Picture { width: side, height: side, pixels } }
+        Self {
+            west,
+            north,
+            width_cm,
+            picture: Picture { width: side, height: side, pixels },
+            written: Vec::new(),
+        }
     }
 
     /// The place in cm under the middle of a pixel.
@@ -275,29 +350,35 @@ impl Canvas {
     }
 
     /// A name beside a dot: light letters with a dark rim, so that they read on any ground.
-    fn label(&mut self, at: Position, text: &str) {
+    fn label(&mut self, at: Position, text: &str, size: i32) {
         let (column, row) = self.pixel(at);
-        let width = i32::try_from(2 * letters::width(text)).unwrap_or(0);
+        let width = i32::try_from(letters::width(text)).unwrap_or(0).saturating_mul(size);
         // On the left where there is no room on the right.
-        let left =
-            if column + 10 + width < SIDE_PIXELS { column + 10 } else { column - 10 - width };
-        self.text(left, row - 7, text);
+        let right = column.saturating_add(10);
+        let is_room = right.saturating_add(width) < SIDE_PIXELS;
+        let left = if is_room { right } else { column.saturating_sub(10).saturating_sub(width) };
+        let top = row.saturating_sub(3 * size + 1);
+        let written = [left, top, left.saturating_add(width), top.saturating_add(8 * size)];
+        // Of small names only those that can be read are written.
+        if size == 1 && self.written.iter().any(|other| overlap(*other, written)) {
+            return;
+        }
+        self.written.push(written);
+        self.text(left, top, text, size);
     }
 
-    fn text(&mut self, left: i32, top: i32, text: &str) {
+    fn text(&mut self, left: i32, top: i32, text: &str, size: i32) {
         let dots: Vec<(i32, i32)> = letters::dots(text)
             .filter_map(|(right, down)| {
-                Some((i32::try_from(2 * right).ok()?, i32::try_from(2 * down).ok()?))
+                let right = i32::try_from(right).ok()?.checked_mul(size)?.checked_add(left)?;
+                Some((right, i32::try_from(down).ok()?.checked_mul(size)?.checked_add(top)?))
             })
             .collect();
-        for &(right, down) in &dots {
-            for (x, z) in (-1..=2).flat_map(|x| (-1..=2).map(move |z| (x, z))) {
-                self.set(left + right + x, top + down + z, INK);
-            }
-        }
-        for &(right, down) in &dots {
-            for (x, z) in [(0, 0), (1, 0), (0, 1), (1, 1)] {
-                self.set(left + right + x, top + down + z, PAPER);
+        for (reach, colour) in [(1, INK), (0, PAPER)] {
+            for &(right, down) in &dots {
+                for x in -reach..size + reach {
+                    (-reach..size + reach).for_each(|z| self.set(right + x, down + z, colour));
+                }
             }
         }
     }
@@ -315,9 +396,14 @@ impl Canvas {
                 self.set(left + right, bottom + down, if is_rim { INK } else { PAPER });
             }
         }
-        self.text(left, bottom - 22, &format!("{metres} m"));
-        self.text(SIDE_PIXELS - 34, 16, "N");
+        self.text(left, bottom - 22, &format!("{metres} m"), 2);
+        self.text(SIDE_PIXELS - 34, 16, "N", 2);
     }
+}
+
+const fn overlap(a: [i32; 4], b: [i32; 4]) -> bool {
+    let ([a_left, a_top, a_right, a_bottom], [b_left, b_top, b_right, b_bottom]) = (a, b);
+    a_left <= b_right && b_left <= a_right && a_top <= b_bottom && b_top <= a_bottom
 }
 
 #[cfg(test)]
@@ -361,8 +447,10 @@ mod tests {
     fn marks_stand_where_they_are() {
         let mut map = Map::default();
         map.tread(Position::default());
-        let ada = Mark { at: Position::new(2_000, 0, 0), name: Some("Ada".into()) };
-        let stone = Mark { at: Position::new(-2_000, 0, 0), name: None };
+        let mark =
+            |x, name: &str, what| Mark { at: Position::new(x, 0, 0), name: name.into(), what };
+        let ada = mark(2_000, "Ada", What::Person);
+        let stone = mark(-2_000, "stone", What::Thing);
         map.mark(vec![ada, stone]);
         let (west, _, width) = map.bounds();
         assert_eq!((west, width), (-4_000, 8_000));
@@ -378,7 +466,8 @@ mod tests {
             map.tread(Position::new(step * 100, 0, 0));
         }
         assert_eq!(map.path.len(), PATH_MAX);
-        map.mark(vec![Mark { at: Position::new(i32::MIN, 0, i32::MAX), name: None }]);
+        let at = Position::new(i32::MIN, 0, i32::MAX);
+        map.mark(vec![Mark { at, name: "far".into(), what: What::Person }]);
         assert!(WIDTH_CM.contains(&map.bounds().2));
         assert_eq!(map.draw().pixels.len() as u32, 3 * SIDE_PIXELS.unsigned_abs().pow(2));
     }

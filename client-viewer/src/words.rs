@@ -3,7 +3,9 @@
 use protocol::ids::EntityId;
 use protocol::message::server::Being;
 use protocol::replica::{Entity, Replica};
-use protocol::rules::{Act, Args, Emote, KindId, Lot, Portion, Recipe, RuleBook, Thing, Verb};
+use protocol::rules::{
+    Act, Args, Emote, Kind, KindId, Lot, Portion, Recipe, RuleBook, Thing, Verb,
+};
 use protocol::units::Position;
 
 use crate::script;
@@ -178,9 +180,15 @@ impl<'a> Sight<'a> {
     }
 
     fn thing_in_view(self, thing: &str) -> Result<&'a Entity, String> {
-        let nearest = self.replica.nearest(|entity| match entity.being {
-            Being::Thing { kind, .. } => self.is_called(kind, thing),
-            Being::Avatar { .. } => false,
+        let nearest = |is_it: &dyn Fn(&Kind) -> bool| {
+            self.replica.nearest(|entity| match entity.being {
+                Being::Thing { kind, .. } => self.book.kind(kind).is_some_and(is_it),
+                Being::Avatar { .. } => false,
+            })
+        };
+        // A tree is meant before an apple tree, however near that is.
+        let nearest = nearest(&|kind| kind.name == thing || kind.plural == thing).or_else(|| {
+            nearest(&|kind| is_named(&kind.name, thing) || is_named(&kind.plural, thing))
         });
         nearest.ok_or_else(|| {
             let kinds = self.replica.entities().filter_map(|entity| match entity.being {
@@ -232,9 +240,7 @@ impl<'a> Sight<'a> {
     }
 
     fn is_called(self, kind: KindId, thing: &str) -> bool {
-        let named = |kind: &protocol::rules::Kind| {
-            is_named(&kind.name, thing) || is_named(&kind.plural, thing)
-        };
+        let named = |kind: &Kind| is_named(&kind.name, thing) || is_named(&kind.plural, thing);
         self.book.kind(kind).is_some_and(named)
     }
 

@@ -181,7 +181,10 @@ fn a_walk_ends_where_it_should() {
 #[test]
 fn a_walk_into_a_thing_is_given_up() {
     let log = Stage::new("walk to 8 0").play().log;
-    assert!(log[0].starts_with("1 failed: something is in the way; came no nearer than "), "{log:?}");
+    assert!(
+        log[0].starts_with("1 failed: something is in the way; came no nearer than "),
+        "{log:?}"
+    );
 }
 
 #[test]

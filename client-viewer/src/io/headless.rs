@@ -10,6 +10,9 @@ use protocol::ids::ChunkId;
 use protocol::io::clock::now_us;
 use protocol::io::{Client, ClientEvent, ConnectError, ConnectOptions};
 use protocol::message::ServerMessage;
+use protocol::message::server::Being;
+use protocol::replica::Entity;
+use protocol::rules::RuleBook;
 use protocol::session::{Answer, Outcome};
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -17,10 +20,10 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::files::{Out, write_png};
 use crate::actor::{Actor, Deed, Scene};
-use crate::map::{Map, Mark};
+use crate::map::{Map, Mark, What};
 use crate::record;
 use crate::script::{self, Line};
-use crate::words::{Sight, person_name};
+use crate::words::Sight;
 
 /// How often the script is looked at and the world is shown: as often as a picture is drawn.
 const TURN: Duration = Duration::from_millis(25);
@@ -87,7 +90,7 @@ pub async fn run(mut options: ConnectOptions, settings: Settings) -> Result<End>
     }
     let client = match Box::pin(Client::connect(options)).await {
         Ok(client) => client,
-        Err(error @ ConnectError::Refused { .. }) => return Ok(End::Refused(error.to_string())),
+        Err(ConnectError::Refused { why, .. }) => return Ok(End::Refused(why)),
         Err(error @ ConnectError::Entry(_)) => return Err(error.into()),
         Err(error @ (ConnectError::Open(_) | ConnectError::Lost { .. })) => {
             return Ok(End::Lost(error.to_string()));
@@ -328,10 +331,7 @@ impl Viewer {
         // What is in view now is what the map shows.
         self.view()?;
         let marks: Vec<Mark> = self.client.look(|view| {
-            let mark = |entity: &protocol::replica::Entity| Mark {
-                at: entity.newest().1.position,
-                name: person_name(entity),
-            };
+            let mark = |entity: &Entity| mark(entity, &view.book);
             view.replica.entities().map(mark).collect()
         });
         self.map.mark(marks);
@@ -361,6 +361,20 @@ impl Viewer {
             Some(Outcome::Lost { .. }) | None => End::Fine,
         })
     }
+}
+
+/// How an entity is shown on the map.
+fn mark(entity: &Entity, book: &RuleBook) -> Mark {
+    let (name, what) = match &entity.being {
+        Being::Avatar { name, .. } => (name.clone(), What::Person),
+        Being::Thing { kind, .. } => match book.kind(*kind) {
+            Some(kind) if kind.gather.is_some() => (kind.name.clone(), What::Plant),
+            Some(kind) if kind.portable => (kind.name.clone(), What::Thing),
+            Some(kind) => (kind.name.clone(), What::Fixture),
+            None => (kind.to_string(), What::Thing),
+        },
+    };
+    Mark { at: entity.newest().1.position, name, what }
 }
 
 /// Reads standard input line by line in the background.
