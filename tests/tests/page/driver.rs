@@ -23,6 +23,10 @@ pub struct Driver {
 impl Driver {
     /// Starts the driver; nothing, said loudly, where there is none.
     #[expect(clippy::print_stdout, reason = "a test that is skipped says so")]
+    #[expect(
+        clippy::unwrap_in_result,
+        reason = "only a missing browser skips; one that fails, fails"
+    )]
     pub fn start() -> Option<Self> {
         let there = |program: &str| {
             let quiet = Command::new(program)
