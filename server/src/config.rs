@@ -120,7 +120,7 @@ settings! {
         /// Who may come with a key that no operator gave a role: `loopback`, `anyone` or `nobody`.
         newcomers: Reach = "loopback", Choice(&["loopback", "anyone", "nobody"]), Live;
         /// The role of those who come without a token and were given none: `visitor` or `member`.
-        role_default: RoleDefault = "visitor", Choice(&["visitor", "member"]), Live;
+        role_default: RoleDefault = "member", Choice(&["visitor", "member"]), Live;
         /// Handshakes per second that one address may begin.
         handshakes_per_s: f64 = 10.0, Real { min: 0.1, max: 100_000.0 }, Live;
         /// Handshakes that one address may begin at once.
@@ -152,9 +152,13 @@ settings! {
         /// Seconds between two writes of where everybody stands.
         position_interval_s: u32 = 5, Whole { min: 1, max: 600 }, Live;
         /// Hours between two backups; 0: none but by `ecumene backup`.
-        backup_every_h: u32 = 24, Whole { min: 0, max: 8_760 }, Live;
-        /// Scheduled backups that are kept; older ones are removed.
-        backup_keep: u32 = 7, Whole { min: 1, max: 1_000 }, Live;
+        backup_every_h: u32 = 6, Whole { min: 0, max: 8_760 }, Live;
+        /// Hours whose last scheduled backup is kept, counted back from the newest.
+        backup_keep_hourly: u32 = 4, Whole { min: 1, max: 1_000 }, Live;
+        /// Days whose last scheduled backup is kept.
+        backup_keep_daily: u32 = 7, Whole { min: 0, max: 1_000 }, Live;
+        /// Weeks whose last scheduled backup is kept.
+        backup_keep_weekly: u32 = 4, Whole { min: 0, max: 1_000 }, Live;
         /// Folder for scheduled backups; empty: `backups` in the world's folder.
         backup_dir: String = "", Text { chars_max: 4096 }, Live;
     }

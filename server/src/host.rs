@@ -493,6 +493,7 @@ fn operators(
     let hear = move || {
         runtime.block_on(async move {
             tokio::select! {
+                () = host.clone().keep_house() => {}
                 () = listener.serve(Arc::new(host)) => {}
                 () = stopped.notified() => {}
             }

@@ -3,7 +3,7 @@
 //! It wires the other crates together and is the only one that opens sockets to players or the
 //! store. Reading order:
 //! - [`region`], [`shard`]: the world in regions, each stepped as a pure function.
-//! - [`switchboard`], [`post`], [`session`], [`people`], [`rows`]: the gateway's pure parts.
+//! - [`switchboard`], [`post`], [`dilation`], [`session`], [`people`], [`rows`]: the gateway's pure parts.
 //! - [`admission`], [`token`], [`ticket`], [`identity`]: who may come in.
 //! - [`config`], [`status`], [`directory`]: what operators set and see.
 //! - [`store`]: what is kept; [`actors`]: who routes; [`io`]: the outside world.
@@ -12,6 +12,7 @@ pub mod actors;
 pub mod admission;
 pub mod capabilities;
 pub mod config;
+pub mod dilation;
 pub mod directory;
 pub mod host;
 pub mod identity;

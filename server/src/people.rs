@@ -105,6 +105,23 @@ impl PersonRecord {
     }
 }
 
+/// Returns where a person first stands: somewhere on a ring around the spawn, so that newcomers
+/// stand neither in each other nor in what is in the middle.
+#[must_use]
+pub fn first_place(spawn: Position, person: PersonId) -> Position {
+    const NEAREST_CM: i32 = 400;
+    const FARTHEST_CM: i32 = 1_000;
+    let hash = *blake3::hash(&person.0.to_be_bytes()).as_bytes();
+    let (east, south) = Yaw(u16::from_le_bytes([hash[0], hash[1]])).direction();
+    let radius = NEAREST_CM + i32::from(hash[2]) * (FARTHEST_CM - NEAREST_CM) / 255;
+    let along = |unit: i32| unit * radius / 32_767;
+    Position {
+        x: spawn.x.saturating_add(along(east)),
+        z: spawn.z.saturating_add(along(south)),
+        ..spawn
+    }
+}
+
 /// Returns the looks a person starts with: distinct, and the same whenever it is asked.
 #[must_use]
 pub fn first_appearance(person: PersonId) -> Appearance {
@@ -190,6 +207,16 @@ mod tests {
         }
         assert!(record.lend(Lent { to: PersonId(99), ends_at: 100 }, 0).is_err());
         assert!(record.lend(Lent { to: PersonId(99), ends_at: 300 }, 200).is_ok());
+    }
+
+    #[test]
+    fn newcomers_stand_around_the_spawn_and_apart() {
+        let spawn = Position::new(1_000, 50, -2_000);
+        let places: Vec<_> = (0..50).map(|person| first_place(spawn, PersonId(person))).collect();
+        assert!(places.iter().all(|place| place.is_within(spawn, 1_000)));
+        assert!(places.iter().all(|place| !place.is_within(spawn, 390)));
+        let distinct: std::collections::BTreeSet<_> = places.iter().collect();
+        assert_eq!(distinct.len(), 50);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use protocol::message::ServerMessage;
 use protocol::rules::{Verb, Why};
 use protocol::units::Tick;
 
-use crate::admission::Refusal;
+use crate::admission::{Refusal, Role};
 use crate::admission::rates::SessionRates;
 use crate::shard::batch::Command;
 
@@ -78,6 +78,8 @@ pub struct Session {
     pub avatar: EntityId,
     /// The name that others see.
     pub name: String,
+    /// What the person may do.
+    pub role: Role,
     /// Unix time in milliseconds until which the person may not speak.
     pub muted_until_ms: u64,
     /// Whom the person does not want to hear or see.
@@ -92,7 +94,8 @@ impl Session {
     /// Returns the stay of somebody who was let in.
     #[must_use]
     pub fn new(
-        (id, person, avatar, name): (SessionId, PersonId, EntityId, String),
+        (id, person, avatar): (SessionId, PersonId, EntityId),
+        (name, role): (String, Role),
         ignored: BTreeMap<PersonId, Degree>,
         rates: SessionRates,
     ) -> Self {
@@ -101,6 +104,7 @@ impl Session {
             person,
             avatar,
             name,
+            role,
             muted_until_ms: 0,
             ignored,
             rates,
@@ -130,6 +134,9 @@ impl Session {
             ClientMessage::Do(act) => match self.number(act.request) {
                 Ok(()) if act.act.verb == Verb::Say && now_ms < self.muted_until_ms => {
                     vec![refuse(act.request, Why::Muted)]
+                }
+                Ok(()) if !self.role.may(act.act.verb) => {
+                    vec![refuse(act.request, Why::Forbidden)]
                 }
                 Ok(()) => vec![Reaction::World(Command::Do {
                     avatar: self.avatar,
@@ -297,4 +304,103 @@ fn too_many(retry_ms: u64) -> Why {
 
 fn notice(text: String) -> Reaction {
     Reaction::Answer(protocol::message::server::Notice { text }.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::message::client::{Do, Leave, Wear};
+    use protocol::rules::Act;
+    use protocol::utterance::Utterance;
+
+    use super::*;
+    use crate::config::Settings;
+
+    fn session(role: Role) -> Session {
+        let ids = (SessionId(1), PersonId(2), EntityId(3));
+        let rates = SessionRates::new(&Settings::layer(&[]).expect("defaults hold").config, 0);
+        Session::new(ids, ("Ada".into(), role), BTreeMap::new(), rates)
+    }
+
+    fn act(request: u32, verb: Verb) -> ClientMessage {
+        Do { request, act: Act::new(verb) }.into()
+    }
+
+    fn say(request: u32, to: Audience) -> ClientMessage {
+        Say { request, to, utterance: Utterance::plain("hi") }.into()
+    }
+
+    /// Returns in a word what a message leads to.
+    fn word(reactions: &[Reaction]) -> String {
+        match reactions {
+            [Reaction::World(_)] => "world".into(),
+            [Reaction::Relay(_)] => "relay".into(),
+            [Reaction::End(refusal)] => format!("end {:?}", refusal.code),
+            [Reaction::Answer(ServerMessage::Refused(refused))] => format!("{:?}", refused.why),
+            [Reaction::Answer(ServerMessage::Notice(_))] => "notice".into(),
+            [Reaction::Tune { .. }] => "tune".into(),
+            other => format!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn requests_are_numbered_upwards() {
+        let mut session = session(Role::Member);
+        assert_eq!(word(&session.hear(act(5, Verb::Gather), 0, Tick(0))), "world");
+        assert_eq!(word(&session.hear(act(5, Verb::Gather), 0, Tick(0))), "OutOfOrder");
+        assert_eq!(word(&session.hear(act(4, Verb::Gather), 0, Tick(0))), "OutOfOrder");
+        assert_eq!(word(&session.hear(act(6, Verb::Gather), 0, Tick(0))), "world");
+    }
+
+    #[test]
+    fn a_visitor_looks_and_talks_only() {
+        let mut session = session(Role::Visitor);
+        assert_eq!(word(&session.hear(act(1, Verb::Take), 0, Tick(0))), "Forbidden");
+        assert_eq!(word(&session.hear(act(2, Verb::Read), 0, Tick(0))), "world");
+        assert_eq!(word(&session.hear(say(3, Audience::Nearby), 0, Tick(0))), "world");
+    }
+
+    #[test]
+    fn the_muted_are_not_heard_until_their_time_is_over() {
+        let mut session = session(Role::Member);
+        session.muted_until_ms = 1_000;
+        assert_eq!(word(&session.hear(say(1, Audience::Nearby), 999, Tick(0))), "Muted");
+        assert_eq!(word(&session.hear(act(2, Verb::Say), 999, Tick(0))), "Muted");
+        assert_eq!(word(&session.hear(say(3, Audience::Nearby), 1_000, Tick(0))), "world");
+    }
+
+    #[test]
+    fn a_channel_is_spoken_in_by_those_who_are_in_it() {
+        let mut session = session(Role::Member);
+        let channel = || Audience::Channel("trade".into());
+        let tune = |channel: &str, joined| Tune { channel: channel.into(), joined }.into();
+        assert_eq!(word(&session.hear(say(1, channel()), 0, Tick(0))), "Forbidden");
+        assert_eq!(word(&session.hear(tune("trade", true), 0, Tick(0))), "tune");
+        assert_eq!(word(&session.hear(say(2, channel()), 0, Tick(0))), "relay");
+        assert_eq!(word(&session.hear(tune("trade", false), 0, Tick(0))), "tune");
+        assert_eq!(word(&session.hear(say(3, channel()), 0, Tick(0))), "Forbidden");
+        assert_eq!(word(&session.hear(tune("no spaces", true), 0, Tick(0))), "notice");
+    }
+
+    #[test]
+    fn a_flood_is_refused_and_then_ended() {
+        let mut session = session(Role::Member);
+        let mut words = Vec::new();
+        for request in 0..2_000 {
+            words.push(word(&session.hear(act(request, Verb::Greet), 0, Tick(0))));
+        }
+        let passed = words.iter().filter(|word| *word == "world").count();
+        assert!((1..=500).contains(&passed), "{passed} passed");
+        assert_eq!(words.last().map(String::as_str), Some("end Flooding"));
+    }
+
+    #[test]
+    fn an_endless_recipe_and_a_second_hello_end_the_stay() {
+        let mut session = session(Role::Member);
+        let appearance = protocol::message::common::Appearance {
+            recipe: vec![0; RECIPE_BYTES_MAX + 1],
+            ..Default::default()
+        };
+        assert_eq!(word(&session.hear(Wear { appearance }.into(), 0, Tick(0))), "end Protocol");
+        assert_eq!(word(&session.hear(Leave { sleep: false }.into(), 0, Tick(0))), "end Goodbye");
+    }
 }

@@ -28,6 +28,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
+use std::time::Duration;
 
 use actix::prelude::*;
 use bytes::Bytes;
@@ -44,6 +45,7 @@ use super::session::SessionActor;
 use super::shard::{Step, Stepped};
 use crate::admission::{Refusal, Role};
 use crate::config::Config;
+use crate::dilation::Dilation;
 use crate::io::clock::{Clock, Pace};
 use crate::io::lobby::{Examined, Lobby};
 use crate::io::quic::{self, Inbox};
@@ -185,11 +187,12 @@ pub struct GatewayActor {
 struct Beat {
     clock: Clock,
     pace: Pace,
+    dilation: Dilation,
     tick: Tick,
     shared_tick: Arc<AtomicU64>,
     /// Steps asked for and not yet answered.
     open: usize,
-    began_at: std::time::Duration,
+    began_at: Duration,
     saved_at_ms: u64,
     spare: Vec<Box<StepOutput>>,
     skipped: u64,
@@ -212,10 +215,11 @@ impl GatewayActor {
             let beat = Beat {
                 clock: Clock::start(),
                 pace: Pace::new(u32::from(outfit.hz)),
+                dilation: Dilation::new(Duration::from_secs(1) / u32::from(outfit.hz.max(1))),
                 tick: outfit.clock.tick,
                 shared_tick: Arc::new(AtomicU64::new(outfit.clock.tick.0)),
                 open: 0,
-                began_at: std::time::Duration::ZERO,
+                began_at: Duration::ZERO,
                 saved_at_ms: 0,
                 spare: Vec::new(),
                 skipped: 0,

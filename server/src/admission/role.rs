@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use protocol::rules::Verb;
 use serde::{Deserialize, Serialize};
 
 use crate::config::RoleDefault;
@@ -33,6 +34,34 @@ impl Role {
             Self::Member => "member",
             Self::Moderator => "moderator",
             Self::Admin => "admin",
+        }
+    }
+
+    /// Returns whether the role may do this in the world.
+    #[must_use]
+    pub const fn may(self, verb: Verb) -> bool {
+        match verb {
+            Verb::Open
+            | Verb::Close
+            | Verb::Read
+            | Verb::Greet
+            | Verb::Emote
+            | Verb::Say
+            | Verb::Stop => true,
+            Verb::Take
+            | Verb::Drop
+            | Verb::Put
+            | Verb::Give
+            | Verb::Offer
+            | Verb::Accept
+            | Verb::Decline
+            | Verb::Withdraw
+            | Verb::Use
+            | Verb::Lock
+            | Verb::Gather
+            | Verb::Make
+            | Verb::Build
+            | Verb::Write => !matches!(self, Self::Visitor),
         }
     }
 

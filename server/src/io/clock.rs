@@ -81,6 +81,11 @@ impl Pace {
         self.until_next_from(instant())
     }
 
+    /// Sets the time from one tick to the next, from now on.
+    pub fn set_period(&mut self, period: Duration) {
+        *self = Self { skipped: self.skipped, ..Self::starting_at(instant(), period) };
+    }
+
     /// Returns how many ticks were never run because the loop came late.
     #[must_use]
     pub const fn skipped(&self) -> u64 {

@@ -21,7 +21,7 @@ use crate::config::Config;
 use crate::directory::Directory;
 use crate::identity::Identity;
 use crate::io::clock;
-use crate::people::{PersonRecord, first_appearance};
+use crate::people::{PersonRecord, first_appearance, first_place};
 use crate::rows;
 use crate::status::names::HostMetrics;
 use crate::store::{Batch, Key, Store, StoreError, Stored, Tree};
@@ -202,7 +202,7 @@ impl Lobby {
             name: admitted.name.clone(),
             avatar: EntityId(self.mint()),
             appearance: first_appearance(person),
-            position: self.spawn,
+            position: first_place(self.spawn, person),
             yaw: Yaw::NORTH,
             ignored: BTreeMap::new(),
             lendings: Vec::new(),

@@ -24,9 +24,14 @@ use crate::io::http::{Operator as PageRole, Verify};
 use crate::io::launch::{Place, write_access};
 use crate::io::lobby::Lobby;
 use crate::io::store::SledStore;
+use crate::io::store::backup::Backups;
 use crate::io::{clock, rng};
 use crate::status::StatusBoard;
+use crate::store::retention::Schedule;
 use crate::token::{Mint, from_text};
+
+/// How often it is looked at whether a backup is due, and how large the store is.
+const HOUSE_LOOKED_AT: Duration = Duration::from_secs(60);
 
 /// Problems that a check names; more of them say nothing new.
 const PROBLEMS_MAX: usize = 20;
@@ -118,6 +123,40 @@ impl Host {
     #[must_use]
     pub fn stopped(&self) -> Arc<Notify> {
         Arc::clone(&self.stopped)
+    }
+
+    /// Measures the store and makes and removes backups as the settings say, until dropped.
+    pub async fn keep_house(self) {
+        loop {
+            let host = self.clone();
+            let made = tokio::task::spawn_blocking(move || {
+                host.board.note_store_bytes(host.store.bytes());
+                host.scheduled().run(&host.store, clock::unix_s())
+            });
+            match made.await {
+                Ok(Ok(Some(path))) => tracing::info!(path = %path.display(), "backed up"),
+                Ok(Ok(None)) => {}
+                Ok(Err(error)) => error!(%error, "the scheduled backup failed"),
+                Err(error) => error!(%error, "the scheduled backup ended early"),
+            }
+            tokio::time::sleep(HOUSE_LOOKED_AT).await;
+        }
+    }
+
+    fn scheduled(&self) -> Backups {
+        let config = self.lobby.config.read().unwrap_or_else(PoisonError::into_inner);
+        let store = &config.store;
+        let folder = match store.backup_dir.as_str() {
+            "" => self.data.join("backups"),
+            folder => PathBuf::from(folder),
+        };
+        let schedule = Schedule {
+            every_s: u64::from(store.backup_every_h) * 3_600,
+            hourly: store.backup_keep_hourly as usize,
+            daily: store.backup_keep_daily as usize,
+            weekly: store.backup_keep_weekly as usize,
+        };
+        Backups { folder, schedule }
     }
 
     async fn carry_out(&self, request: AdminRequest, replies: Replies) {

@@ -148,6 +148,13 @@ impl SledStore {
         Ok(Self { shared, writer: Some(writer), run_epoch })
     }
 
+    /// Returns the bytes of the database and its large values on disk; walks the folder.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        folder::folder_bytes(&self.shared.folder.db())
+            + folder::folder_bytes(&self.shared.folder.path().join("blobs"))
+    }
+
     /// Returns the data folder.
     #[must_use]
     pub fn folder(&self) -> PathBuf {

@@ -21,6 +21,8 @@ pub struct StatusBoard {
     pinned: AtomicU64,
     /// Microseconds of the host's clock at which the next picture is wanted.
     due_micros: AtomicU64,
+    /// Bytes of the store on disk, as last measured.
+    store_bytes: AtomicU64,
     log: Arc<LogTail>,
 }
 
@@ -71,7 +73,13 @@ impl StatusBoard {
         let mut status = Status::clone(&self.pinned_status());
         status.tick_history = self.history.ms();
         status.tick_ms = TickMs::of(&status.tick_history);
+        status.store.bytes = self.store_bytes.load(Ordering::Relaxed);
         status
+    }
+
+    /// Notes how many bytes the store takes up on disk; measured off the tick thread.
+    pub fn note_store_bytes(&self, bytes: u64) {
+        self.store_bytes.store(bytes, Ordering::Relaxed);
     }
 
     /// Returns whether newcomers can come in; if not, why.

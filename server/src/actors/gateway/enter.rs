@@ -80,7 +80,12 @@ impl GatewayActor {
             SessionRates::new(&config, clock::unix_ms())
         };
         let ignored = if is_owner { record.ignored.clone() } else { Default::default() };
-        let judge = Session::new((session, person, avatar, name.clone()), ignored.clone(), rates);
+        let judge = Session::new(
+            (session, person, avatar),
+            (name.clone(), admitted.role),
+            ignored.clone(),
+            rates,
+        );
         let gateway = (ctx.address().recipient(), ctx.address().recipient());
         let actor = SessionActor::new(client, judge, gateway, Arc::clone(&self.beat.shared_tick));
         let actor = actor.start();
@@ -207,7 +212,7 @@ impl GatewayActor {
             features: hello.features & features::ALL,
             tick: self.beat.tick,
             hz: self.outfit.hz,
-            pace_permille: 1_000,
+            pace_permille: self.beat.dilation.permille(),
             motion,
             position: record.position,
             yaw: record.yaw,

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use protocol::limits::DATAGRAM_BYTES_MAX;
 use protocol::message::ServerMessage;
 use protocol::message::client::Degree;
+use protocol::message::server::Pace;
 use protocol::units::Tick;
 use tracing::{error, warn};
 
@@ -19,8 +20,8 @@ use crate::shard::batch::{Change, Letter, StepOutput};
 use crate::status::{Dot, DotKind, DotSample, ShardStatus, Status, StoreStatus};
 use crate::store::{Batch, Number, StoreError, Tree};
 
-/// World time at full pace.
-const FULL_PACE: u16 = 1_000;
+/// Missed ticks that count at once: a second's, so that one long pause does not slow a world.
+const MISSED_MAX: u32 = 20;
 
 /// Ticks between two looks at where everyone is, for the operators' map.
 const PICTURE_TICKS: u64 = 5;
@@ -31,6 +32,9 @@ impl GatewayActor {
         self.beat.began_at = self.beat.clock.elapsed();
         self.beat.tick = self.beat.tick.next();
         share(self.beat.tick, &self.beat.shared_tick);
+        if self.beat.dilation.begin(self.beat.tick) {
+            self.beat.pace.set_period(self.beat.dilation.period());
+        }
         self.end_lendings();
         self.deliver_confirmed();
         self.take_inputs();
@@ -41,7 +45,7 @@ impl GatewayActor {
         let budget = self.frame_budget();
         for (index, shard) in (0..).zip(&self.shards) {
             let mut input = self.routes.take(RegionIndex(index), self.beat.tick);
-            input.pace_permille = FULL_PACE;
+            input.pace_permille = self.beat.dilation.permille();
             input.frame_bytes_max = budget;
             input.is_survey = self.beat.is_survey || is_shown;
             let output = self.beat.spare.pop().unwrap_or_default();
@@ -220,24 +224,33 @@ impl GatewayActor {
             let picture = self.picture();
             self.outfit.board.publish(picture, now);
         }
-        self.measure(took);
+        let missed = self.measure(took);
+        let took = took + self.beat.pace.period() * missed;
+        if let Some(change) = self.beat.dilation.note(self.beat.tick, took) {
+            warn!(permille = change.permille, from = change.from.0, "world time changes its pace");
+            self.send_all(&Pace { permille: change.permille, from: change.from }.into());
+        }
         if self.stop_is_due(ctx) {
             return;
         }
         ctx.run_later(self.beat.pace.until_next(), Self::tick);
     }
 
-    fn measure(&mut self, took: Duration) {
+    /// Counts a tick; returns how many were missed before it.
+    fn measure(&mut self, took: Duration) -> u32 {
         self.metrics.ticks.increment(1);
         self.metrics.tick_seconds.record(took.as_secs_f64());
         let skipped = self.beat.pace.skipped();
-        self.metrics.ticks_skipped.increment(skipped - self.beat.skipped);
+        let missed = skipped - self.beat.skipped;
+        self.metrics.ticks_skipped.increment(missed);
         self.beat.skipped = skipped;
         #[expect(clippy::cast_precision_loss, reason = "gauges are floating point")]
         {
             self.metrics.tick_now.set(self.beat.tick.0 as f64);
             self.metrics.clients.set(self.clients.len() as f64);
+            self.metrics.pace.set(f64::from(self.beat.dilation.permille()) / 1_000.0);
         }
+        u32::try_from(missed).unwrap_or(u32::MAX).min(MISSED_MAX)
     }
 
     /// Writes down where everyone is, and what time it is: softly, for a crash costs seconds.
@@ -316,7 +329,7 @@ impl GatewayActor {
             version: env!("CARGO_PKG_VERSION").into(),
             tick: self.beat.tick.0,
             hz: self.outfit.hz,
-            pace_permille: FULL_PACE,
+            pace_permille: self.beat.dilation.permille(),
             uptime_s: self.beat.clock.elapsed().as_secs(),
             clients: u32::try_from(self.clients.len()).unwrap_or(u32::MAX),
             clients_max: config.server.clients_max,
