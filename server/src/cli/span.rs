@@ -36,7 +36,8 @@ impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut left = self.0;
         let mut parts = Vec::new();
-        for (letter, seconds) in UNITS {
+        // Weeks are typed but not shown: what was typed as 30d reads as 30d.
+        for (letter, seconds) in UNITS.into_iter().skip(1) {
             if seconds <= left {
                 parts.push(format!("{}{letter}", left / seconds));
                 left %= seconds;
@@ -68,7 +69,7 @@ mod tests {
 
     #[test]
     fn times_are_written_to_the_two_largest_units() {
-        for (seconds, text) in [(0, "0s"), (61, "1m 1s"), (90_061, "1d 1h"), (604_800, "1w")] {
+        for (seconds, text) in [(0, "0s"), (61, "1m 1s"), (90_061, "1d 1h"), (2_592_000, "30d")] {
             assert_eq!(Span(seconds).to_string(), text);
         }
     }

@@ -21,7 +21,7 @@ use crate::config::Settings;
 use crate::io::admin::top::{self, TopError};
 use crate::io::admin::{CallError, call};
 use crate::io::launch::{LaunchError, Place};
-use crate::io::{clock, rng};
+use crate::io::{clock, files, rng};
 use crate::store::StoreError;
 use crate::token;
 use crate::world::Manifest;
@@ -35,7 +35,12 @@ pub fn run(cli: Cli, out: &mut dyn Write) -> Result<Exit, Failure> {
     if let Command::Status { json: true } = cli.command {
         return status_json(&World::find(&place)?, out);
     }
-    match cli.command.request(clock::unix_s()) {
+    let mut request = cli.command.request(clock::unix_s());
+    if let Some(AdminRequest::Backup { to: Some(path) }) = &mut request {
+        // The server may run in another working folder.
+        *path = files::absolute(Path::new(path));
+    }
+    match request {
         Some(request) => ask(&World::find(&place)?, request, out),
         None => run_here(&place, cli.command, out),
     }

@@ -255,7 +255,7 @@ pub fn prepare(place: Place, seed: Option<u64>) -> Result<ServeOptions, LaunchEr
     Ok(ServeOptions { settings, place, data, manifest, identity, access, first_token })
 }
 
-/// Returns an admin token if nobody was ever given one; only its id is written down.
+/// Returns an admin token if nobody was ever given one; [`keep_first_token`] makes that known.
 fn first_token(
     data: &Path,
     manifest: &Manifest,
@@ -273,8 +273,21 @@ fn first_token(
     };
     let minted = decide_now(manifest, identity, access, &request);
     let Some(AdminReply::Minted { token, .. }) = minted.transpose()? else { return Ok(None) };
-    write_access(data, access)?;
     Ok(Some(token))
+}
+
+/// Writes down that the first token was made, by its id alone; call it just before showing it.
+///
+/// A start that fails before this leaves nothing behind, so the next one makes another.
+///
+/// # Errors
+/// [`FileError`] when the disk refuses.
+pub fn keep_first_token(data: &Path, access: &Access) -> Result<(), FileError> {
+    if files::exists(&data.join(ACCESS_FILE)) {
+        // The running server wrote it down together with something newer.
+        return Ok(());
+    }
+    write_access(data, access)
 }
 
 /// Returns what operators decided about the world in folder `data`.

@@ -107,11 +107,15 @@ fn narrowing_only_takes_away() {
 }
 
 fn with_block(role: Role, code: &str) -> Result<Role, BadToken> {
+    check_at(&added(role, code), NOW_S)
+}
+
+/// Returns a token for `role` with a block of `code` added by its bearer.
+fn added(role: Role, code: &str) -> Vec<u8> {
     let (token, _) = minted(role);
     let block = BlockBuilder::new().code(code).unwrap();
     let token = UnverifiedBiscuit::from(&token).unwrap();
-    let token = token.append_with_keypair(&key_pair(&[5; 32]), block).unwrap();
-    check_at(&token.to_vec().unwrap(), NOW_S)
+    token.append_with_keypair(&key_pair(&[5; 32]), block).unwrap().to_vec().unwrap()
 }
 
 #[test]

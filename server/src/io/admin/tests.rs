@@ -13,15 +13,12 @@ struct Host(Mutex<Vec<(u32, &'static str)>>);
 impl Operate for Host {
     fn operate(&self, operator: Operator, request: AdminRequest, replies: Replies) {
         self.0.lock().unwrap().push((operator.uid, request.name()));
-        match request {
-            AdminRequest::Announce { text } => {
-                for done in 1..=3 {
-                    replies.progress(Progress { what: "saying".to_owned(), done, total: 3 });
-                }
-                replies.end(AdminReply::Done(text));
-            }
-            other => drop((other, replies)),
+        // Anything else is dropped with its way back.
+        let AdminRequest::Announce { text } = request else { return };
+        for done in 1..=3 {
+            replies.progress(Progress { what: "saying".to_owned(), done, total: 3 });
         }
+        replies.end(AdminReply::Done(text));
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::cli::banner::Banner;
 use crate::cli::{Exit, Failure, ServeArgs};
 use crate::host::{self, HostError, Started};
-use crate::io::launch::{Place, ServeOptions, prepare};
+use crate::io::launch::{Place, ServeOptions, keep_first_token, prepare};
 use crate::io::telemetry::{Settings as TelemetrySettings, Telemetry};
 use crate::status::LogTail;
 use crate::store::StoreError;
@@ -18,9 +18,10 @@ pub(super) fn serve(
 ) -> Result<Exit, Failure> {
     place.flags.extend(args.flags());
     let options = prepare(place, args.seed)?;
-    let ServeOptions { settings, manifest, data, .. } = &options;
+    let ServeOptions { settings, manifest, data, access, .. } = &options;
     let config = settings.config.clone();
-    let (world, data) = (manifest.name.clone(), data.display().to_string());
+    let (world, folder, access) = (manifest.name.clone(), data.clone(), access.clone());
+    let data = folder.display().to_string();
     let log = Arc::new(LogTail::default());
     let telemetry = Telemetry::install(
         &TelemetrySettings {
@@ -32,6 +33,13 @@ pub(super) fn serve(
     );
     let telemetry = telemetry.map_err(|error| Failure::new(Exit::Usage, error))?;
     let started = |started: &Started| {
+        let mut first_token = started.first_token.as_deref();
+        if first_token.is_some()
+            && let Err(error) = keep_first_token(&folder, &access)
+        {
+            tracing::error!(%error, "the first admin token is void");
+            first_token = None;
+        }
         let banner = Banner {
             config: &config,
             world: &world,
@@ -39,7 +47,7 @@ pub(super) fn serve(
             listen: started.listen,
             http: started.http,
             key: started.key,
-            first_token: started.first_token.as_deref(),
+            first_token,
             took: started.took,
         };
         let said = out.write_all(banner.text().as_bytes()).and_then(|()| out.flush());

@@ -15,9 +15,10 @@ impl Home {
     fn types(&self, line: &str) -> Result<(Exit, String), Failure> {
         let data = self.0.path().display().to_string();
         let words = ["ecumene", "--data", &data].into_iter().chain(line.split(' '));
+        let cli = Cli::try_parse_from(words).unwrap_or_else(|error| panic!("{error}"));
         let mut out = Vec::new();
-        let exit = run(Cli::try_parse_from(words).unwrap(), &mut out)?;
-        Ok((exit, String::from_utf8(out).unwrap()))
+        let exit = run(cli, &mut out)?;
+        Ok((exit, String::from_utf8_lossy(&out).into_owned()))
     }
 
     fn done(&self, line: &str) -> String {
@@ -86,7 +87,7 @@ fn the_world_is_backed_up_checked_and_restored_without_a_server() {
 }
 
 fn files_identity(home: &Home, world: &str) -> String {
-    crate::io::files::identity(&home.0.path().join(world)).unwrap().public().to_string()
+    files::identity(&home.0.path().join(world)).unwrap().public().to_string()
 }
 
 #[test]
@@ -101,6 +102,8 @@ fn what_needs_a_server_says_so_and_a_busy_world_too() {
     {
         assert_eq!(home.fails(line), (Exit::NotRunning, absent.clone()), "{line}");
     }
+    // A backup opens the store, which makes the database that the others look for.
+    home.done(&format!("backup --to {}/first.backup", home.0.path().display()));
     let _server = crate::io::store::folder::DataFolder::take(&data).unwrap();
     for line in ["token mint", "compact", "verify", "backup --to x.backup"] {
         let (exit, why) = home.fails(line);

@@ -10,7 +10,10 @@ fn place(root: &tempfile::TempDir) -> Place {
 #[test]
 fn the_first_start_makes_a_world_and_one_token_and_the_second_finds_them() {
     let root = tempfile::tempdir().unwrap();
+    let failed = prepare(place(&root), Some(7)).unwrap();
     let first = prepare(place(&root), Some(7)).unwrap();
+    assert!(failed.first_token.is_some() && failed.first_token != first.first_token);
+    keep_first_token(&first.data, &first.access).unwrap();
     assert_eq!((first.manifest.name.as_str(), first.manifest.seed), ("home", 7));
     let token = from_text(&first.first_token.unwrap()).unwrap();
     let mint = Mint::new(&first.identity);

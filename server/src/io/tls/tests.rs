@@ -68,8 +68,13 @@ impl ServerCertVerifier for Pinned {
     }
 }
 
-fn verify(pinned: &Identity, issued: &Issued, name: &str, now_s: u64) -> Result<(), rustls::Error> {
-    let name = ServerName::try_from(name.to_owned()).unwrap();
+fn verify(
+    pinned: &Identity,
+    issued: &Issued,
+    name: &'static str,
+    now_s: u64,
+) -> Result<(), rustls::Error> {
+    let name = ServerName::try_from(name).map_err(|bad| rustls::Error::General(bad.to_string()))?;
     let now = UnixTime::since_unix_epoch(Duration::from_secs(now_s));
     let [leaf, rest @ ..] = issued.chain.as_slice() else { panic!("the chain is empty") };
     let verified = Pinned(pinned.public()).verify_server_cert(leaf, rest, &name, &[], now);
@@ -128,7 +133,7 @@ async fn a_client_that_pins_the_identity_connects_over_quic_with_our_ciphers() {
     let handshake = connection.handshake_data().unwrap();
     let handshake = handshake.downcast::<quinn::crypto::rustls::HandshakeData>().unwrap();
     assert_eq!(handshake.protocol.as_deref(), Some(ALPN));
-    assert_eq!(connection.max_datagram_size().is_some_and(|bytes| 1_150 <= bytes), true);
+    assert!(connection.max_datagram_size().is_some_and(|bytes| 1_150 <= bytes));
     drop(accepted.await.unwrap());
     let secrets = std::fs::read_to_string(keylog.path()).unwrap();
     assert!(secrets.contains("SERVER_TRAFFIC_SECRET_0"), "{secrets}");
