@@ -150,6 +150,7 @@ pub fn serve(
     };
     let key = base.identity.public();
     let system = System::new();
+    let telemetry = Arc::new(telemetry);
     let running = system.block_on(run(&base, Arc::clone(&store), &telemetry, (settings, place)))?;
     let Running { listen, http, admin, unheard, endpoint } = running;
     started(&Started {
@@ -221,7 +222,7 @@ fn terrain(manifest: &Manifest) -> Result<Arc<dyn Terrain>, HostError> {
 async fn run(
     base: &Base,
     store: Arc<SledStore>,
-    telemetry: &Telemetry,
+    telemetry: &Arc<Telemetry>,
     (running, place): (Settings, Place),
 ) -> Result<Running, HostError> {
     let Base { config, manifest, identity, access, board, .. } = base;
@@ -276,14 +277,6 @@ async fn run(
     };
     let welcome = Welcoming { world, rules: base.book.hash(), motion };
     let things = placed_things(&*store, regions)?;
-    let gateway = start_actors(
-        Wiring { regions, clock, hz, epochs, welcome, rules, mints, things },
-        base,
-        (&lobby, &settings, board, &inbox),
-    );
-    actix::spawn(quic::accept(endpoint.clone(), Arc::clone(&lobby), gateway.clone(), inbox));
-    actix::spawn(renew_certificate(endpoint.clone(), Arc::clone(identity), Arc::clone(&settings)));
-    actix::spawn(stop_on_signal(gateway.clone()));
     let tokens = Tokens::new(Arc::clone(identity), Arc::clone(access), base.manifest.id);
     let http = Http::serve(
         HttpSettings { listen: config.server.http, open_metrics: false, names: Vec::new() },
@@ -294,7 +287,15 @@ async fn run(
             map: draw_map(Arc::clone(&base.terrain), regions),
         },
     )?;
-    let host = Host::new(gateway, lobby, store, tokens, (base.data.clone(), Arc::clone(board)), (running, place));
+    let gateway = start_actors(
+        Wiring { regions, clock, hz, epochs, welcome, rules, mints, things },
+        base,
+        (&lobby, &settings, board, &inbox),
+    );
+    actix::spawn(quic::accept(endpoint.clone(), Arc::clone(&lobby), gateway.clone(), inbox));
+    actix::spawn(renew_certificate(endpoint.clone(), Arc::clone(identity), Arc::clone(&settings)));
+    actix::spawn(stop_on_signal(gateway.clone()));
+    let host = Host::new(gateway, lobby, store, tokens, (base.data.clone(), Arc::clone(board), Arc::clone(telemetry)), (running, place));
     let unheard = host.stopped();
     let admin = operators(&base.data, host)?;
     Ok(Running { listen: address, http, admin, unheard, endpoint })

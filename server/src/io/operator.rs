@@ -25,6 +25,7 @@ use crate::io::launch::{Place, write_access};
 use crate::io::lobby::Lobby;
 use crate::io::store::SledStore;
 use crate::io::store::backup::Backups;
+use crate::io::telemetry::Telemetry;
 use crate::io::{clock, rng};
 use crate::status::StatusBoard;
 use crate::store::retention::Schedule;
@@ -80,6 +81,7 @@ pub struct Host {
     tokens: Tokens,
     data: PathBuf,
     board: Arc<StatusBoard>,
+    telemetry: Arc<Telemetry>,
     settings: Arc<Mutex<Settings>>,
     place: Arc<Place>,
     stopped: Arc<Notify>,
@@ -103,7 +105,7 @@ impl Host {
         lobby: Arc<Lobby>,
         store: Arc<SledStore>,
         tokens: Tokens,
-        (data, board): (PathBuf, Arc<StatusBoard>),
+        (data, board, telemetry): (PathBuf, Arc<StatusBoard>, Arc<Telemetry>),
         (settings, place): (Settings, Place),
     ) -> Self {
         Self {
@@ -113,6 +115,7 @@ impl Host {
             tokens,
             data,
             board,
+            telemetry,
             settings: Arc::new(Mutex::new(settings)),
             place: Arc::new(place),
             stopped: Arc::new(Notify::new()),
@@ -272,6 +275,9 @@ impl Host {
         };
         let mut settings = self.settings.lock().unwrap_or_else(PoisonError::into_inner);
         let reloaded = reload(&settings, &fresh);
+        if let Err(error) = self.telemetry.set_filter(&reloaded.config().telemetry.level) {
+            return AdminReply::Failed(error.to_string());
+        }
         *self.lobby.config.write().unwrap_or_else(PoisonError::into_inner) =
             reloaded.config().clone();
         let owned = |keys: &[&str]| keys.iter().map(|&key| key.to_owned()).collect();

@@ -29,6 +29,7 @@ use crate::io::lobby::Lobby;
 use crate::io::rng;
 use crate::admission::Refusal;
 use crate::shard::viewer::ClientKey;
+use crate::status::names::HostMetrics;
 
 /// Handshakes in progress at once: each costs memory before anyone is known; 2,000 newcomers in
 /// a second at 100 ms each need 200.
@@ -145,7 +146,8 @@ impl Visit {
         match entered {
             Ok(entered) => {
                 drop(self.under_way);
-                carry(connection, entered, (send, recv), control, self.inbox);
+                let metrics = self.lobby.metrics.clone();
+                carry(connection, entered, (send, recv), (control, metrics), self.inbox);
                 Ok(())
             }
             Err(refusal) => {
@@ -179,12 +181,12 @@ fn carry(
     connection: &Connection,
     entered: Entered,
     (send, recv): (SendStream, RecvStream),
-    control: Control,
+    (control, metrics): (Control, HostMetrics),
     inbox: Rc<RefCell<Inbox>>,
 ) {
     let Entered { client, session, outgoing } = entered;
     actix::spawn(write_control(send, outgoing));
-    actix::spawn(read_control(control, recv, session.clone()));
+    actix::spawn(read_control((control, metrics), recv, session.clone()));
     let connection = connection.clone();
     actix::spawn(async move {
         let why = loop {
@@ -263,11 +265,16 @@ impl Control {
     }
 }
 
-async fn read_control(mut control: Control, mut recv: RecvStream, session: Addr<SessionActor>) {
+async fn read_control(
+    (mut control, metrics): (Control, HostMetrics),
+    mut recv: RecvStream,
+    session: Addr<SessionActor>,
+) {
     let end = loop {
         match control.next(&mut recv, MESSAGE_BYTES_MAX).await {
             // Waiting for the session's mailbox is what slows a talkative client down.
             Ok(Some(message)) => {
+                metrics.message_in(message.name().0);
                 if session.send(Said(message)).await.is_err() {
                     return;
                 }

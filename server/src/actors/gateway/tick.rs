@@ -121,6 +121,7 @@ impl GatewayActor {
             // A connection that is closing says so itself; a full buffer drops the oldest.
             if to.connection.send_datagram(frame).is_ok() {
                 self.metrics.frames_out.increment(1);
+                self.metrics.datagrams_out.increment(1);
             }
         }
         self.metrics.bytes_out.increment(bytes.len() as u64);
