@@ -64,10 +64,9 @@ fn hello(session: &mut Session) -> Hello {
     assert!(session.take_output(&mut out), "a hello is sent");
     let (frame, taken) = frame::split(&out, HELLO_BYTES_MAX).expect("a frame").expect("whole");
     assert_eq!(taken, out.len(), "and nothing else");
-    match ClientMessage::read(frame).expect("read").expect("known") {
-        ClientMessage::Hello(hello) => hello,
-        other => panic!("{other:?}"),
-    }
+    let message = ClientMessage::read(frame).expect("read").expect("known");
+    let ClientMessage::Hello(hello) = message else { panic!("{message:?}") };
+    hello
 }
 
 /// A session that is in the world.

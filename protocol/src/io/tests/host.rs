@@ -190,7 +190,16 @@ impl Guest {
                     self.send_ground(id).await;
                 }
             }
-            other => panic!("not expected here: {other:?}"),
+            other @ (ClientMessage::Hello(_)
+            | ClientMessage::Cancel(_)
+            | ClientMessage::Tune(_)
+            | ClientMessage::Wear(_)
+            | ClientMessage::Ignore(_)
+            | ClientMessage::Lend(_)
+            | ClientMessage::Recall(_)
+            | ClientMessage::Leave(_)) => {
+                panic!("not expected here: {other:?}")
+            }
         }
     }
 

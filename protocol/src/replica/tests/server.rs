@@ -111,7 +111,7 @@ impl Server {
         for ((handle, state), needed) in (0_u16..).zip(&states).zip(needed) {
             // As a real server: those farther away come every second or fourth tick.
             let every = if handle < 6 { 1 } else { 2 + 2 * u64::from(handle % 2) };
-            if needed && (self.tick.0 + u64::from(handle)) % every == 0 {
+            if needed && (self.tick.0 + u64::from(handle)).is_multiple_of(every) {
                 writer.push(handle, state);
             }
         }
