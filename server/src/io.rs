@@ -5,6 +5,7 @@ pub mod store;
 pub mod clock;
 pub mod rng;
 pub mod telemetry;
+pub mod host;
 pub mod http;
 pub mod files;
 pub mod tls;

@@ -14,7 +14,6 @@ pub mod capabilities;
 pub mod config;
 pub mod dilation;
 pub mod directory;
-pub mod host;
 pub mod identity;
 pub mod io;
 pub mod people;

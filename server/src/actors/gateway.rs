@@ -37,7 +37,6 @@ use protocol::ids::{ChunkId, EntityId, PersonId, SessionId, ShardId};
 use protocol::message::ServerMessage;
 use protocol::message::client::Degree;
 use protocol::units::Tick;
-use quinn::Connection;
 use tokio::sync::{mpsc, watch};
 use worldgen::actors::generator::{ChunkReady, GeneratorActor};
 
@@ -48,7 +47,7 @@ use crate::config::Config;
 use crate::dilation::Dilation;
 use crate::io::clock::{Clock, Pace};
 use crate::io::lobby::{Examined, Lobby};
-use crate::io::quic::{self, Inbox};
+use crate::io::quic::{Inbox, Line};
 use crate::people::PersonRecord;
 use crate::post::Post;
 use crate::region::{RegionIndex, Regions};
@@ -77,7 +76,7 @@ pub struct Knock {
     /// Who.
     pub examined: Box<Examined>,
     /// Their connection.
-    pub connection: Connection,
+    pub line: Line,
 }
 
 /// A place in the world.
@@ -120,7 +119,7 @@ struct Client {
     avatar: EntityId,
     name: String,
     drives_until_s: u64,
-    connection: Connection,
+    line: Line,
     outgoing: mpsc::Sender<Bytes>,
     actor: Addr<SessionActor>,
     ignored: BTreeMap<PersonId, Degree>,
@@ -271,7 +270,7 @@ impl GatewayActor {
     fn put_out(&mut self, client: ClientKey, refusal: &Refusal) {
         let Some(gone) = self.unseat(client) else { return };
         self.metrics.closed(refusal.code);
-        quic::close(&gone.connection, refusal.code, &refusal.why);
+        gone.line.close(refusal.code, &refusal.why);
     }
 
     fn now_ms(&self) -> u64 {
@@ -292,7 +291,7 @@ impl Handler<Knock> for GatewayActor {
     type Result = Result<Entered, Refusal>;
 
     fn handle(&mut self, knock: Knock, ctx: &mut Self::Context) -> Self::Result {
-        self.enter(*knock.examined, knock.connection, ctx)
+        self.enter(*knock.examined, knock.line, ctx)
     }
 }
 

@@ -122,6 +122,7 @@ impl Pace {
 
     /// Keeps the count small: a year of ticks at 60 Hz is 1.9 billion.
     fn rebase(&mut self) {
+        /// 2^20 ticks of the slowest period (200 ms) are two days: no product comes near overflow.
         const TICKS_MAX: u32 = 1 << 20;
         if TICKS_MAX < self.next {
             self.start += self.period * TICKS_MAX;

@@ -2,7 +2,7 @@
 //! settings, the identity and what operators decided.
 //!
 //! Also what commands do on the files of a world whose server does not run. Serving itself is the
-//! host's, see `crate::host`.
+//! host's, see `crate::io::host`.
 
 use std::path::{Path, PathBuf};
 

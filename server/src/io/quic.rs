@@ -170,7 +170,7 @@ impl Visit {
             tokio::task::spawn_blocking(move || lobby.examine(hello, peer, &nonce)).await;
         let examined =
             examined.map_err(|_| Refusal::for_good(CloseCode::Internal, "the examination failed"))??;
-        let knock = Knock { examined: Box::new(examined), connection: connection.clone() };
+        let knock = Knock { examined: Box::new(examined), line: Line(connection.clone()) };
         let answer = self.gateway.send(knock).await;
         answer.map_err(|_| Refusal::for_good(CloseCode::Stopping, "the server is stopping"))?
     }
@@ -201,8 +201,35 @@ fn carry(
     });
 }
 
-/// Closes a connection with a code and words.
-pub fn close(connection: &Connection, code: CloseCode, why: &str) {
+/// One client's connection, as the gateway holds it.
+#[derive(Clone, Debug)]
+pub struct Line(Connection);
+
+impl Line {
+    /// Sends a frame; returns whether it went out. A full buffer drops the oldest.
+    #[must_use]
+    pub fn send(&self, frame: Bytes) -> bool {
+        self.0.send_datagram(frame).is_ok()
+    }
+
+    /// Closes with a code and words.
+    pub fn close(&self, code: CloseCode, why: &str) {
+        close(&self.0, code, why);
+    }
+
+    /// Returns the round trip time as last measured.
+    #[must_use]
+    pub fn round_trip(&self) -> Duration {
+        self.0.rtt()
+    }
+
+    /// Begins to send one chunk of ground on a stream of its own.
+    pub fn send_chunk(&self, head: Vec<u8>, bytes: Arc<[u8]>) {
+        actix::spawn(send_chunk(self.0.clone(), head, bytes));
+    }
+}
+
+fn close(connection: &Connection, code: CloseCode, why: &str) {
     let end = why.char_indices().map(|(at, _)| at).take_while(|&at| at <= 200).last();
     let why = why.get(..end.map_or(0, |_| why.len().min(200))).unwrap_or_default();
     connection.close(code.number().into(), why.as_bytes());
@@ -301,7 +328,7 @@ async fn write_control(mut send: SendStream, mut outgoing: mpsc::Receiver<Bytes>
 }
 
 /// Sends one chunk of ground on a stream of its own; ends early when the client stops it.
-pub async fn send_chunk(connection: Connection, head: Vec<u8>, bytes: Arc<[u8]>) {
+async fn send_chunk(connection: Connection, head: Vec<u8>, bytes: Arc<[u8]>) {
     let Ok(mut stream) = connection.open_uni().await else { return };
     // Ground waits behind what is said.
     if stream.set_priority(CHUNK_PRIORITY).is_err() {

@@ -10,7 +10,6 @@ use protocol::message::client::Degree;
 use protocol::message::common::{MINOR, features};
 use protocol::message::server::{Being, Welcome, WorldName};
 use protocol::motion::{Body, MotionRules};
-use quinn::Connection;
 use tokio::sync::mpsc;
 use tracing::info;
 
@@ -21,6 +20,7 @@ use crate::admission::{Refusal, names};
 use crate::directory::Presence;
 use crate::io::clock;
 use crate::io::lobby::Examined;
+use crate::io::quic::Line;
 use crate::people::PersonRecord;
 use crate::session::Session;
 use crate::shard::avatar::Avatar;
@@ -45,7 +45,7 @@ impl GatewayActor {
     pub(super) fn enter(
         &mut self,
         examined: Examined,
-        connection: Connection,
+        line: Line,
         ctx: &mut Context<Self>,
     ) -> Result<Entered, Refusal> {
         if self.stop.is_some() {
@@ -95,7 +95,7 @@ impl GatewayActor {
             avatar,
             name: name.clone(),
             drives_until_s,
-            connection,
+            line,
             outgoing,
             actor: actor.clone(),
             ignored,
@@ -245,7 +245,7 @@ impl GatewayActor {
     /// Ends a stay for good: the avatar goes, and what is kept of it is written.
     pub(super) fn leave(&mut self, client: ClientKey) {
         let Some(gone) = self.unseat(client) else { return };
-        crate::io::quic::close(&gone.connection, CloseCode::Goodbye, "left");
+        gone.line.close(CloseCode::Goodbye, "left");
         self.send_home(gone.avatar);
     }
 

@@ -10,7 +10,6 @@ use worldgen::actors::generator::{Cancel, CancelAll, ChunkReady, NeedChunk};
 use worldgen::demand::Requester;
 
 use super::GatewayActor;
-use crate::io::quic;
 use crate::region::RegionIndex;
 use crate::shard::batch::Command;
 use crate::shard::viewer::ClientKey;
@@ -80,7 +79,7 @@ impl GatewayActor {
             }
             let head = head.get_or_insert_with(|| chunk_head(ready)).clone();
             let bytes = std::sync::Arc::clone(&ready.bytes);
-            actix::spawn(quic::send_chunk(place.connection.clone(), head, bytes));
+            place.line.send_chunk(head, bytes);
         }
     }
 

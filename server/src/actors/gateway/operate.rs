@@ -109,7 +109,7 @@ impl Handler<ListPlayers> for GatewayActor {
                 name: client.name.clone(),
                 role: client.role,
                 at_m: [at.x / 100, at.z / 100],
-                ping_ms: u32::try_from(client.connection.rtt().as_millis()).unwrap_or(u32::MAX),
+                ping_ms: u32::try_from(client.line.round_trip().as_millis()).unwrap_or(u32::MAX),
                 for_s: now_ms.saturating_sub(client.entered_ms) / 1_000,
                 is_muted: unix_ms < client.muted_until_ms,
             }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::cli::banner::Banner;
 use crate::cli::{Exit, Failure, ServeArgs};
-use crate::host::{self, HostError, Started};
+use crate::io::host::{self, HostError, Started};
 use crate::io::launch::{Place, ServeOptions, keep_first_token, prepare};
 use crate::io::telemetry::{Settings as TelemetrySettings, Telemetry};
 use crate::status::LogTail;
