@@ -78,7 +78,8 @@ fn the_repository_is_complete() {
 fn links_lead_somewhere() {
     let read = |path: &str| {
         let path = root().join(path);
-        if path.is_dir() { Some(String::new()) } else { fs::read_to_string(path).ok() }
+        // A picture has no headings to look for; that it is there is enough.
+        path.exists().then(|| fs::read_to_string(path).unwrap_or_default())
     };
     settle(files("md").iter().flat_map(|page| pages::links(page, read)).collect());
 }
