@@ -66,7 +66,7 @@ impl Tick {
 #[must_use]
 pub fn expand(low: u16, near: u64) -> u64 {
     let offset = i64::from(low.wrapping_sub(low_u16(near)).cast_signed());
-    near.checked_add_signed(offset).unwrap_or(u64::from(low))
+    near.checked_add_signed(offset).unwrap_or_else(|| u64::from(low))
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "the low bits are what is asked for")]

@@ -34,8 +34,7 @@ mod tests {
 
     #[test]
     fn what_both_can_do_is_in_use() {
-        let offer =
-            [capability("avatar-format", "vrm/1"), capability("avatar-format", "recipe/1")];
+        let offer = [capability("avatar-format", "vrm/1"), capability("avatar-format", "recipe/1")];
         assert_eq!(answer(&offer), offer[1..]);
     }
 

@@ -74,8 +74,7 @@ impl Directory {
     #[must_use]
     pub fn everyone(&self) -> Vec<(PersonId, Presence)> {
         let entries = self.people.iter();
-        let mut all: Vec<_> =
-            entries.map(|entry| (*entry.key(), entry.value().clone())).collect();
+        let mut all: Vec<_> = entries.map(|entry| (*entry.key(), entry.value().clone())).collect();
         all.sort_unstable_by_key(|&(person, _)| person);
         all
     }

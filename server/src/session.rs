@@ -7,18 +7,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use protocol::close::CloseCode;
 use protocol::ids::{ChunkId, EntityId, PersonId, SessionId};
-use protocol::limits::{
-    CHANNEL_CHARS_MAX, CHUNKS_WANTED_MAX, RECIPE_BYTES_MAX,
-};
+use protocol::limits::{CHANNEL_CHARS_MAX, CHUNKS_WANTED_MAX, RECIPE_BYTES_MAX};
+use protocol::message::ServerMessage;
 use protocol::message::client::{ClientMessage, Degree, Ignore, Lend, Recall, Say, Tune};
 use protocol::message::common::{Audience, Lending};
 use protocol::message::server::{Done, Heard, Refused};
-use protocol::message::ServerMessage;
 use protocol::rules::{Verb, Why};
 use protocol::units::Tick;
 
-use crate::admission::{Refusal, Role};
 use crate::admission::rates::SessionRates;
+use crate::admission::{Refusal, Role};
 use crate::shard::batch::Command;
 
 /// Channels one session is in at once: one page of a list.
@@ -129,7 +127,10 @@ impl Session {
         }
         match message {
             ClientMessage::Hello(_) => {
-                vec![Reaction::End(Refusal::for_good(CloseCode::Protocol, "hello was said already"))]
+                vec![Reaction::End(Refusal::for_good(
+                    CloseCode::Protocol,
+                    "hello was said already",
+                ))]
             }
             ClientMessage::Do(act) => match self.number(act.request) {
                 Ok(()) if act.act.verb == Verb::Say && now_ms < self.muted_until_ms => {
@@ -143,7 +144,7 @@ impl Session {
                     request: act.request,
                     act: act.act,
                 })],
-                Err(reaction) => vec![reaction],
+                Err(reaction) => vec![*reaction],
             },
             ClientMessage::Cancel(cancel) => vec![Reaction::World(Command::Cancel {
                 avatar: self.avatar,
@@ -169,11 +170,11 @@ impl Session {
             }
             ClientMessage::Lend(Lend { request, lending }) => match self.number(request) {
                 Ok(()) => vec![Reaction::Lend(request, lending)],
-                Err(reaction) => vec![reaction],
+                Err(reaction) => vec![*reaction],
             },
             ClientMessage::Recall(recall) => match self.number(recall.request) {
                 Ok(()) => vec![Reaction::Recall(recall.request, recall)],
-                Err(reaction) => vec![reaction],
+                Err(reaction) => vec![*reaction],
             },
             ClientMessage::Want(want) => {
                 let mut chunks = want.chunks;
@@ -203,9 +204,9 @@ impl Session {
         self.channels.iter().map(String::as_str)
     }
 
-    fn number(&mut self, request: u32) -> Result<(), Reaction> {
+    fn number(&mut self, request: u32) -> Result<(), Box<Reaction>> {
         if self.newest_request.is_some_and(|newest| request <= newest) {
-            return Err(refuse(request, Why::OutOfOrder));
+            return Err(Box::new(refuse(request, Why::OutOfOrder)));
         }
         self.newest_request = Some(request);
         Ok(())
@@ -232,7 +233,7 @@ impl Session {
     fn speak(&mut self, say: Say, now_ms: u64, tick: Tick) -> Reaction {
         let Say { request, to, utterance } = say;
         if let Err(reaction) = self.number(request) {
-            return reaction;
+            return *reaction;
         }
         if now_ms < self.muted_until_ms {
             return refuse(request, Why::Muted);

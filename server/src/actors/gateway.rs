@@ -193,7 +193,7 @@ struct Beat {
     open: usize,
     began_at: Duration,
     saved_at_ms: u64,
-    spare: Vec<Box<StepOutput>>,
+    spare: Vec<StepOutput>,
     skipped: u64,
     status: Vec<crate::status::ShardStatus>,
     is_survey: bool,

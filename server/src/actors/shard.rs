@@ -29,7 +29,7 @@ pub struct Step {
     /// What goes in.
     pub input: StepInput,
     /// Buffers to write to, used before.
-    pub output: Box<StepOutput>,
+    pub output: StepOutput,
 }
 
 /// A step was made.
@@ -41,7 +41,7 @@ pub struct Stepped {
     /// The tick it is at.
     pub tick: Tick,
     /// What came of it.
-    pub output: Box<StepOutput>,
+    pub output: StepOutput,
     /// How long it took.
     pub took: Duration,
 }

@@ -31,6 +31,7 @@ use crate::config::{Config, Settings};
 use crate::directory::Directory;
 use crate::identity::{Identity, PublicKey};
 use crate::io::admin::{ListenError, Listener};
+use crate::io::clock;
 use crate::io::files::{self, FileError};
 use crate::io::http::{Http, HttpError, Settings as HttpSettings, Sources};
 use crate::io::launch::{Place, ServeOptions};
@@ -40,7 +41,6 @@ use crate::io::quic::{self, Inbox};
 use crate::io::store::{SledStore, StoreOptions};
 use crate::io::telemetry::Telemetry;
 use crate::io::tls::{self, TlsError};
-use crate::io::clock;
 use crate::region::{RegionIndex, Regions};
 use crate::rows::{self, ClockRow};
 use crate::shard::batch::Command;
@@ -105,7 +105,9 @@ pub enum HostError {
     #[error(transparent)]
     Rules(#[from] BadBook),
     /// The address for clients.
-    #[error("cannot listen on {listen} for clients: {why}; choose another `server.listen`, or stop what uses it")]
+    #[error(
+        "cannot listen on {listen} for clients: {why}; choose another `server.listen`, or stop what uses it"
+    )]
     Listen {
         /// The address.
         listen: SocketAddr,
@@ -153,13 +155,7 @@ pub fn serve(
     let telemetry = Arc::new(telemetry);
     let running = system.block_on(run(&base, Arc::clone(&store), &telemetry, (settings, place)))?;
     let Running { listen, http, admin, unheard, endpoint } = running;
-    started(&Started {
-        listen,
-        http: http.address(),
-        key,
-        first_token,
-        took: began.elapsed(),
-    });
+    started(&Started { listen, http: http.address(), key, first_token, took: began.elapsed() });
     let code = system.run_with_code().unwrap_or(1);
     endpoint.close(0_u32.into(), b"stopped");
     drop(http);
@@ -236,12 +232,9 @@ async fn run(
     let motion = motion_rules(hz, regions);
     let mut mints = IdMint::parts(store.run_epoch(), u32::from(regions.count()) + 1);
     let mut lobby_mint = mints.pop().unwrap_or_else(|| IdMint::new(store.run_epoch()));
-    let clock = furnish(base, &*store, &mut lobby_mint)?;
-    let world = WorldName {
-        id: manifest.id,
-        name: manifest.name.clone(),
-        rating: manifest.rating.clone(),
-    };
+    let clock = furnish(base, &store, &mut lobby_mint)?;
+    let world =
+        WorldName { id: manifest.id, name: manifest.name.clone(), rating: manifest.rating.clone() };
     let greeting = Greeting {
         minor: MINOR,
         features: features::ALL,
@@ -276,7 +269,7 @@ async fn run(
         whisper_cm: config.chat.whisper_m * 100,
     };
     let welcome = Welcoming { world, rules: base.book.hash(), motion };
-    let things = placed_things(&*store, regions)?;
+    let things = placed_things(&store, regions)?;
     let tokens = Tokens::new(Arc::clone(identity), Arc::clone(access), base.manifest.id);
     let http = Http::serve(
         HttpSettings { listen: config.server.http, open_metrics: false, names: Vec::new() },
@@ -295,7 +288,14 @@ async fn run(
     actix::spawn(quic::accept(endpoint.clone(), Arc::clone(&lobby), gateway.clone(), inbox));
     actix::spawn(renew_certificate(endpoint.clone(), Arc::clone(identity), Arc::clone(&settings)));
     actix::spawn(stop_on_signal(gateway.clone()));
-    let host = Host::new(gateway, lobby, store, tokens, (base.data.clone(), Arc::clone(board), Arc::clone(telemetry)), (running, place));
+    let host = Host::new(
+        gateway,
+        lobby,
+        store,
+        tokens,
+        (base.data.clone(), Arc::clone(board), Arc::clone(telemetry)),
+        (running, place),
+    );
     let unheard = host.stopped();
     let admin = operators(&base.data, host)?;
     Ok(Running { listen: address, http, admin, unheard, endpoint })
@@ -377,11 +377,7 @@ fn shard_id(base: &Base, region: RegionIndex) -> ShardId {
 }
 
 /// Lays out what a new world starts with; returns where world time stands.
-fn furnish(
-    base: &Base,
-    store: &SledStore,
-    mint: &mut IdMint,
-) -> Result<ClockRow, HostError> {
+fn furnish(base: &Base, store: &SledStore, mint: &mut IdMint) -> Result<ClockRow, HostError> {
     let stored = store.read(Tree::World, &rows::clock_key())?.and_then(Stored::live);
     if let Some(record) = stored {
         let clock = rows::read_clock(&record).map_err(|bad| damaged(&bad))?;
@@ -480,10 +476,7 @@ async fn stop_on_signal(gateway: actix::Addr<GatewayActor>) {
 }
 
 /// Hears operators on a thread of its own.
-fn operators(
-    data: &Path,
-    host: Host,
-) -> Result<std::thread::JoinHandle<()>, HostError> {
+fn operators(data: &Path, host: Host) -> Result<std::thread::JoinHandle<()>, HostError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(HostError::Thread)?;
     let listener = {
@@ -509,8 +502,7 @@ fn draw_map(terrain: Arc<dyn Terrain>, regions: Regions) -> crate::io::http::Dra
         let width_cm = u32::try_from(regions.half_width_cm()).unwrap_or(1) * 2;
         let metres = (width_cm / 100).div_ceil(MAP_PIXELS).max(1);
         let pixels = (width_cm / 100).div_ceil(metres);
-        let rgb =
-            render_map(&*terrain, Position::default(), metres, pixels, pixels).ok()?;
+        let rgb = render_map(&*terrain, Position::default(), metres, pixels, pixels).ok()?;
         crate::io::png::encode(&rgb, pixels, pixels)
     })
 }

@@ -170,9 +170,10 @@ impl Lobby {
         let config = self.config.read().unwrap_or_else(PoisonError::into_inner);
         let world = self.greeting.worlds.first().map(|world| world.id).unwrap_or(crate::NO_WORLD);
         let now_s = clock::unix_s();
-        let token = hello.token.as_ref().map(|token| {
-            self.tokens.check(token, world, now_s, |id| access.is_revoked(id))
-        });
+        let token = hello
+            .token
+            .as_ref()
+            .map(|token| self.tokens.check(token, world, now_s, |id| access.is_revoked(id)));
         let key = identity.as_ref().and_then(|checked| checked.as_ref().ok());
         let role_given = key.and_then(|key| access.roles.get(&key.person()).copied());
         // A ticket is as good as the key it was given to.
@@ -222,16 +223,13 @@ impl Lobby {
     }
 
     /// Returns the owner of an avatar that `driver` was lent, and until when.
-    fn borrowed(
-        &self,
-        avatar: EntityId,
-        driver: PersonId,
-    ) -> Result<(PersonRecord, u64), Refusal> {
+    fn borrowed(&self, avatar: EntityId, driver: PersonId) -> Result<(PersonRecord, u64), Refusal> {
         let refused = || {
             let why = format!("avatar {avatar} is not lent to you; ask its owner");
             Refusal::for_good(CloseCode::Unauthorized, why)
         };
-        let stored = self.store.read(Tree::World, &rows::owner_key(avatar)).map_err(out_of_order)?;
+        let stored =
+            self.store.read(Tree::World, &rows::owner_key(avatar)).map_err(out_of_order)?;
         let owner = stored.and_then(Stored::live).ok_or_else(refused)?;
         let owner = rows::read_owner(&owner).map_err(|bad| out_of_order(damaged(&bad)))?;
         let record = self.record_of(owner).map_err(out_of_order)?.ok_or_else(refused)?;
@@ -263,8 +261,7 @@ pub fn for_each_record(
 ) -> Result<(), StoreError> {
     let mut after: Option<Key> = None;
     loop {
-        let page =
-            store.scan(tree, prefix, after.as_ref(), crate::store::SCAN_RECORDS_MAX)?;
+        let page = store.scan(tree, prefix, after.as_ref(), crate::store::SCAN_RECORDS_MAX)?;
         let is_last = page.len() < crate::store::SCAN_RECORDS_MAX;
         for (key, stored) in page {
             visit(&key, stored)?;

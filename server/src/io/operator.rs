@@ -48,11 +48,7 @@ pub struct Tokens {
 impl Tokens {
     /// Returns the checker of a world's tokens.
     #[must_use]
-    pub const fn new(
-        identity: Arc<Identity>,
-        access: Arc<RwLock<Access>>,
-        world: WorldId,
-    ) -> Self {
+    pub const fn new(identity: Arc<Identity>, access: Arc<RwLock<Access>>, world: WorldId) -> Self {
         Self { identity, access, world }
     }
 }
@@ -171,7 +167,8 @@ impl Host {
                 Err(_) => stopping(),
             },
             AdminRequest::Kick { who, why } => {
-                self.order(who, |person| Order::PutOut(person, CloseCode::Kicked, why.clone())).await
+                self.order(who, |person| Order::PutOut(person, CloseCode::Kicked, why.clone()))
+                    .await
             }
             AdminRequest::Move { who, to_m: [east, south] } => {
                 let (x, z) = (east.saturating_mul(100), south.saturating_mul(100));
@@ -185,8 +182,14 @@ impl Host {
                 self.tell(order, "the server stops; clients are told").await
             }
             AdminRequest::Reload => self.reload(),
-            AdminRequest::Backup { .. } | AdminRequest::Verify => {
-                return self.run_long(request, replies);
+            AdminRequest::Backup { to } => {
+                let to = to.clone();
+                return self.run_long(replies, move |host, progress| {
+                    host.back_up(to.as_deref(), progress)
+                });
+            }
+            AdminRequest::Verify => {
+                return self.run_long(replies, |host, progress| host.verify(progress));
             }
             AdminRequest::Ban { .. }
             | AdminRequest::Unban { .. }
@@ -240,7 +243,22 @@ impl Host {
             AdminRequest::Unmute { who } => {
                 drop(self.order(who, |person| Order::Mute(person, 0)).await);
             }
-            _ => {}
+            AdminRequest::Status
+            | AdminRequest::PlayerList
+            | AdminRequest::Kick { .. }
+            | AdminRequest::Unban { .. }
+            | AdminRequest::BanList
+            | AdminRequest::Move { .. }
+            | AdminRequest::Role { .. }
+            | AdminRequest::Announce { .. }
+            | AdminRequest::TokenMint { .. }
+            | AdminRequest::TokenList
+            | AdminRequest::TokenRevoke { .. }
+            | AdminRequest::Backup { .. }
+            | AdminRequest::Stop { .. }
+            | AdminRequest::Reload
+            | AdminRequest::Verify
+            | AdminRequest::ShardList => {}
         }
     }
 
@@ -290,16 +308,16 @@ impl Host {
     }
 
     /// Does what takes long on a thread of its own, with progress.
-    fn run_long(&self, request: AdminRequest, replies: Replies) {
+    fn run_long(
+        &self,
+        replies: Replies,
+        work: impl FnOnce(&Self, &dyn Fn(&str, u64, u64)) -> AdminReply + Send + 'static,
+    ) {
         let host = self.clone();
         let work = move || {
-            let progress = |what: &str, done, total| {
+            let reply = work(&host, &|what, done, total| {
                 replies.progress(Progress { what: what.into(), done, total });
-            };
-            let reply = match &request {
-                AdminRequest::Backup { to } => host.back_up(to.as_deref(), &progress),
-                _ => host.verify(&progress),
-            };
+            });
             replies.end(reply);
         };
         if let Err(error) = std::thread::Builder::new().name("operation".into()).spawn(work) {

@@ -25,9 +25,9 @@ use tracing::{Instrument, debug, debug_span};
 
 use crate::actors::gateway::{Entered, GatewayActor, Knock};
 use crate::actors::session::{Broke, Said, SessionActor};
+use crate::admission::Refusal;
 use crate::io::lobby::Lobby;
 use crate::io::rng;
-use crate::admission::Refusal;
 use crate::shard::viewer::ClientKey;
 use crate::status::names::HostMetrics;
 
@@ -168,8 +168,8 @@ impl Visit {
         // Signatures and records cost a fraction of a millisecond: never on the ticking thread.
         let examined =
             tokio::task::spawn_blocking(move || lobby.examine(hello, peer, &nonce)).await;
-        let examined =
-            examined.map_err(|_| Refusal::for_good(CloseCode::Internal, "the examination failed"))??;
+        let examined = examined
+            .map_err(|_| Refusal::for_good(CloseCode::Internal, "the examination failed"))??;
         let knock = Knock { examined: Box::new(examined), line: Line(connection.clone()) };
         let answer = self.gateway.send(knock).await;
         answer.map_err(|_| Refusal::for_good(CloseCode::Stopping, "the server is stopping"))?
@@ -307,7 +307,7 @@ async fn read_control(
                 }
             }
             Ok(None) => break Broke { why: "the control stream ended".into(), code: None },
-            Err(Refusal { code, why, .. }) if code == CloseCode::Goodbye => {
+            Err(Refusal { code: CloseCode::Goodbye, why, .. }) => {
                 break Broke { why, code: None };
             }
             Err(Refusal { code, why, .. }) => break Broke { why, code: Some(code) },

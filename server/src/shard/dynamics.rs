@@ -41,7 +41,7 @@ impl Shard {
     pub(super) fn move_avatars(&mut self, counts: &mut Counts) {
         for avatar in self.avatars.values_mut() {
             let waiting = avatar.inputs.waiting();
-            let input = avatar.inputs.next();
+            let input = avatar.inputs.take();
             if waiting > 0 {
                 counts.inputs_applied += 1;
             } else if avatar.viewer.is_some() {
@@ -97,8 +97,7 @@ impl Shard {
                 let at = avatar.body.position();
                 let here = ChunkId::at(0, at.x, at.z);
                 let span = -2 * GROUND_CHUNKS..=2 * GROUND_CHUNKS;
-                span.clone()
-                    .flat_map(move |z| span.clone().map(move |x| (here.x + x, here.z + z)))
+                span.clone().flat_map(move |z| span.clone().map(move |x| (here.x + x, here.z + z)))
             })
             .collect();
         self.ground.heights.retain(|chunk| near.contains(&(chunk.x, chunk.z)));
@@ -120,8 +119,6 @@ impl Shard {
 
     /// Returns where every avatar is, by id.
     pub fn whereabouts(&self) -> impl Iterator<Item = Whereabouts> + '_ {
-        self.avatars
-            .values()
-            .map(|avatar| Whereabouts::of(avatar.id, avatar.person, &avatar.body))
+        self.avatars.values().map(|avatar| Whereabouts::of(avatar.id, avatar.person, &avatar.body))
     }
 }

@@ -83,12 +83,7 @@ impl Shard {
     }
 
     /// Changes an avatar's looks, for good.
-    pub(super) fn wear(
-        &mut self,
-        id: EntityId,
-        appearance: Appearance,
-        output: &mut StepOutput,
-    ) {
+    pub(super) fn wear(&mut self, id: EntityId, appearance: Appearance, output: &mut StepOutput) {
         let Some(avatar) = self.avatars.get_mut(&id) else { return };
         let Being::Avatar { person, name, .. } = &avatar.about.being else { return };
         let being =

@@ -59,13 +59,8 @@ impl Shard {
             }
             let here: Position = avatar.body.position();
             let sight = (avatar.id, here, self.rules.view_cm);
-            let announce = viewer.look_around(
-                sight,
-                self.tick,
-                &self.grid,
-                &self.entities,
-                &mut self.scratch,
-            );
+            let announce =
+                viewer.look_around(sight, self.tick, &self.grid, &self.entities, &mut self.scratch);
             if let Some(announce) = announce {
                 let to = viewer.client;
                 output.letters.push(Letter { to, message: announce.into(), after: None });

@@ -81,8 +81,7 @@ impl Border {
         }
         batch.left.extend(self.told.keys());
         self.told = told;
-        let is_empty =
-            batch.entered.is_empty() && batch.moved.is_empty() && batch.left.is_empty();
+        let is_empty = batch.entered.is_empty() && batch.moved.is_empty() && batch.left.is_empty();
         (!is_empty).then_some(batch)
     }
 
@@ -91,7 +90,8 @@ impl Border {
         self.heard_at = tick;
         let late = u32::try_from(tick.since(batch.tick)).unwrap_or(0).min(8);
         let owner = Owner::Neighbour(batch.from);
-        let now = |state: EntityState| EntityState { position: state.extrapolate(late, hz), ..state };
+        let now =
+            |state: EntityState| EntityState { position: state.extrapolate(late, hz), ..state };
         for id in batch.left {
             if entities.by_id(id).is_some_and(|entity| entity.owner == owner) {
                 entities.remove(id);

@@ -72,7 +72,7 @@ impl InputQueue {
     }
 
     /// Returns the input to apply this tick.
-    pub fn next(&mut self) -> Input {
+    pub fn take(&mut self) -> Input {
         if let Some((number, input)) = self.waiting.pop_front() {
             self.applied = number;
             self.current = input;
@@ -99,7 +99,7 @@ mod tests {
         let mut queue = InputQueue::default();
         assert_eq!(queue.take_in(2, &[forward(2), forward(1)]), 2);
         assert_eq!(queue.take_in(3, &[forward(3), forward(2), forward(1)]), 1);
-        let applied: Vec<i8> = (0..3).map(|_| queue.next().forward).collect();
+        let applied: Vec<i8> = (0..3).map(|_| queue.take().forward).collect();
         assert_eq!(applied, [1, 2, 3]);
         assert_eq!(queue.applied(), 3);
         assert_eq!(queue.take_in(3, &[forward(9)]), 0, "a duplicate changes nothing");
@@ -110,7 +110,7 @@ mod tests {
         let mut queue = InputQueue::default();
         queue.take_in(1, &[forward(1)]);
         queue.take_in(3, &[forward(3), forward(2), forward(1)]);
-        let applied: Vec<i8> = (0..3).map(|_| queue.next().forward).collect();
+        let applied: Vec<i8> = (0..3).map(|_| queue.take().forward).collect();
         assert_eq!(applied, [1, 2, 3]);
     }
 
@@ -118,7 +118,7 @@ mod tests {
     fn a_silent_client_walks_on_for_a_moment_only() {
         let mut queue = InputQueue::default();
         queue.take_in(1, &[forward(100)]);
-        let walked = (0..50).filter(|_| queue.next().forward == 100).count();
+        let walked = (0..50).filter(|_| queue.take().forward == 100).count();
         assert_eq!(walked, 1 + usize::from(REPEATED_MAX));
     }
 
@@ -129,7 +129,7 @@ mod tests {
             queue.take_in(number, &[forward(1)]);
         }
         assert_eq!(queue.waiting(), WAITING_MAX);
-        queue.next();
+        queue.take();
         assert_eq!(queue.applied(), 93);
     }
 }

@@ -91,7 +91,8 @@ impl Grid {
         // The corner of a square is farther than the middle of its side: 1.5 is above root two.
         // Seen from outside the grid that sum does not hold, so everything in reach is looked at.
         let inside = self.holds(x, self.west) && self.holds(z, self.north);
-        let ring = if inside { ((3 * (ring + 1) + 1) / 2).min(ring_max) } else { self.ring_limit() };
+        let ring =
+            if inside { ((3 * (ring + 1) + 1) / 2).min(ring_max) } else { self.ring_limit() };
         self.each_within(x, z, ring, |at| {
             let dx = u64::from(self.xs[at].abs_diff(x));
             let dz = u64::from(self.zs[at].abs_diff(z));

@@ -18,9 +18,9 @@ use protocol::rules::{
 use protocol::state::EntityState;
 use protocol::units::Tick;
 
+use super::Shard;
 use super::batch::{Change, Entry, Letter, StepOutput};
 use super::entities::{About, Entity, Owner};
-use super::Shard;
 use crate::region::RegionIndex;
 
 /// Ticks between two looks at things that change by themselves: once a second at 20 Hz.
@@ -136,12 +136,7 @@ impl Shard {
                 let Args::Offer(offer) = act.args else { return None };
                 return self.offers_gone.get(&offer).copied();
             }
-            Verb::Drop
-            | Verb::Build
-            | Verb::Greet
-            | Verb::Emote
-            | Verb::Say
-            | Verb::Stop => false,
+            Verb::Drop | Verb::Build | Verb::Greet | Verb::Emote | Verb::Say | Verb::Stop => false,
         };
         let target = act.target.filter(|_| is_between)?;
         match self.entities.by_id(target)?.owner {
@@ -230,18 +225,18 @@ impl Shard {
     }
 
     /// Tells somebody here everything they hold.
-    pub(super) fn tell_holding(
-        &self,
-        id: EntityId,
-        after: Option<usize>,
-        output: &mut StepOutput,
-    ) {
+    pub(super) fn tell_holding(&self, id: EntityId, after: Option<usize>, output: &mut StepOutput) {
         let things = self.things.held_by(id).cloned().collect();
         self.tell(id, Holding { tick: self.tick, things }.into(), after, output);
     }
 
     /// Applies what an act brings about: to the world, the journal, and those it concerns.
-    pub(super) fn realize(&mut self, outcome: Outcome, reply: Option<Reply>, output: &mut StepOutput) {
+    pub(super) fn realize(
+        &mut self,
+        outcome: Outcome,
+        reply: Option<Reply>,
+        output: &mut StepOutput,
+    ) {
         let touched = touched(&outcome.effects);
         let before: BTreeMap<EntityId, Option<Keeper>> =
             touched.iter().map(|&thing| (thing, self.keeper(thing))).collect();
@@ -250,7 +245,8 @@ impl Shard {
         let mut holders = BTreeSet::new();
         for (&thing, before) in &before {
             let after = self.keeper(thing);
-            if let Some(was) = before.filter(|was| after.map(|now| now.person) != Some(was.person)) {
+            if let Some(was) = before.filter(|was| after.map(|now| now.person) != Some(was.person))
+            {
                 changes.push(Change::Drop { thing, holder: was.person });
             }
             if let (Some(now), Some(thing)) = (after, self.things.get(thing)) {
@@ -355,8 +351,7 @@ impl Shard {
             self.ground.pillars.remove(pillar);
         }
         let Some((state, being, pillar)) = standing else {
-            let is_ours =
-                self.entities.by_id(id).is_some_and(|entity| entity.owner == Owner::Here);
+            let is_ours = self.entities.by_id(id).is_some_and(|entity| entity.owner == Owner::Here);
             if is_ours {
                 self.entities.remove(id);
             }
@@ -368,9 +363,7 @@ impl Shard {
         }
         let about = match self.entities.by_id(id) {
             Some(known) if known.about.being == being => Arc::clone(&known.about),
-            Some(known) => {
-                Arc::new(About { being, version: known.about.version.wrapping_add(1) })
-            }
+            Some(known) => Arc::new(About { being, version: known.about.version.wrapping_add(1) }),
             None => Arc::new(About { being, version: 0 }),
         };
         self.entities.put(Entity { id, owner: Owner::Here, state, about });

@@ -211,9 +211,8 @@ impl Viewer {
             return;
         }
         let shown: BTreeSet<Slot> = self.tracked.iter().map(|tracked| tracked.slot).collect();
-        ranked.sort_by_key(|&(rank, slot)| {
-            rank + if shown.contains(&slot) { 0 } else { STAY_RANKS }
-        });
+        ranked
+            .sort_by_key(|&(rank, slot)| rank + if shown.contains(&slot) { 0 } else { STAY_RANKS });
         ranked.truncate(TRACKED_MAX);
     }
 

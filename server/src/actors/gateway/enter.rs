@@ -7,7 +7,7 @@ use actix::prelude::*;
 use protocol::close::CloseCode;
 use protocol::ids::{ContentHash, EntityId, SessionId};
 use protocol::message::client::Degree;
-use protocol::message::common::{MINOR, features};
+use protocol::message::common::features;
 use protocol::message::server::{Being, Welcome, WorldName};
 use protocol::motion::{Body, MotionRules};
 use tokio::sync::mpsc;
@@ -76,7 +76,8 @@ impl GatewayActor {
         self.owners.insert(avatar, record.person);
         let (outgoing, taken) = mpsc::channel(OUTGOING_MAX);
         let rates = {
-            let config = self.outfit.config.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let config =
+                self.outfit.config.read().unwrap_or_else(std::sync::PoisonError::into_inner);
             SessionRates::new(&config, clock::unix_ms())
         };
         let ignored = if is_owner { record.ignored.clone() } else { Default::default() };
@@ -118,6 +119,7 @@ impl GatewayActor {
                 muted_until: 0,
             },
         );
+        let record = self.newest(record);
         self.welcome(client, &record, (admitted.role.name(), is_resumed), &hello);
         self.metrics.joins.increment(1);
         if is_resumed {
@@ -200,7 +202,6 @@ impl GatewayActor {
         let Some(place) = self.clients.get(&client) else { return };
         let Welcoming { world, rules, motion } = self.outfit.welcome.clone();
         let (session, person, avatar) = (place.session, place.person, place.avatar);
-        debug_assert!(MINOR == 0, "a later minor version negotiates here");
         let message = Welcome {
             session,
             resumed,
@@ -256,6 +257,7 @@ impl GatewayActor {
         let Some(owner) = self.owners.remove(&avatar) else { return };
         self.outfit.lobby.directory.remove(owner);
         if let Some(record) = self.people.remove(&owner) {
+            let record = self.newest(record);
             self.save_people(&[record]);
         }
     }
@@ -263,7 +265,8 @@ impl GatewayActor {
     /// Sends home everyone whose driver has been away for longer than the grace.
     pub(super) fn send_home_the_lost(&mut self) {
         let grace_ms = {
-            let config = self.outfit.config.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let config =
+                self.outfit.config.read().unwrap_or_else(std::sync::PoisonError::into_inner);
             u64::from(config.session.resume_grace_s) * 1_000
         };
         let now_ms = self.now_ms();

@@ -67,11 +67,13 @@ impl Handler<Order> for GatewayActor {
             }
             Order::Mute(person, until_ms) => {
                 let client = self.client_of(person)?;
-                let Some(place) = self.clients.get_mut(&client) else { return Err(NotHere(person)) };
+                let Some(place) = self.clients.get_mut(&client) else {
+                    return Err(NotHere(person));
+                };
                 place.muted_until_ms = until_ms;
                 let (actor, avatar) = (place.actor.clone(), place.avatar);
                 // A session whose mailbox is full is full of words: it is told first thereafter.
-                actor.try_send(Mute { until_ms }).or_else(|_| Err(NotHere(person)))?;
+                actor.try_send(Mute { until_ms }).map_err(|_| NotHere(person))?;
                 let muted = until_ms > 0;
                 self.routes.command(avatar, Command::Mute { avatar, muted });
                 self.outfit.lobby.directory.change(person, |presence| {
@@ -148,7 +150,8 @@ impl GatewayActor {
         for client in clients {
             self.put_out(client, &refusal);
         }
-        let records: Vec<PersonRecord> = self.people.values().cloned().collect();
+        let records: Vec<PersonRecord> =
+            self.people.values().map(|record| self.newest(record.clone())).collect();
         self.save_people(&records);
         self.save_clock();
         let written = self.outfit.lobby.store.flush();

@@ -40,8 +40,10 @@ impl GatewayActor {
         self.take_inputs();
         let survey_ms = self.survey_interval_ms();
         self.beat.is_survey = self.now_ms().saturating_sub(self.beat.saved_at_ms) >= survey_ms;
-        self.whereabouts.clear();
         let is_shown = self.beat.tick.0.is_multiple_of(PICTURE_TICKS);
+        if self.beat.is_survey || is_shown {
+            self.whereabouts.clear();
+        }
         let budget = self.frame_budget();
         for (index, shard) in (0..).zip(&self.shards) {
             let mut input = self.routes.take(RegionIndex(index), self.beat.tick);
@@ -127,7 +129,11 @@ impl GatewayActor {
     }
 
     /// Appends a step's journal to the store; returns each entry's number.
-    fn store_journal(&mut self, region: RegionIndex, output: &mut StepOutput) -> Vec<Option<Number>> {
+    fn store_journal(
+        &mut self,
+        region: RegionIndex,
+        output: &mut StepOutput,
+    ) -> Vec<Option<Number>> {
         let (shard, epoch) = self.outfit.epochs[usize::from(region.0)];
         let mut numbers = Vec::with_capacity(output.journal.len());
         for entry in output.journal.drain(..) {
@@ -256,7 +262,7 @@ impl GatewayActor {
     /// Writes down where everyone is, and what time it is: softly, for a crash costs seconds.
     fn save_positions(&mut self) {
         let mut changed = Vec::new();
-        for place in std::mem::take(&mut self.whereabouts) {
+        for place in &self.whereabouts {
             let Some(record) = self.people.get_mut(&place.person) else { continue };
             if (record.position, record.yaw) != (place.position, place.yaw) {
                 (record.position, record.yaw) = (place.position, place.yaw);
@@ -265,6 +271,15 @@ impl GatewayActor {
         }
         self.save_people(&changed);
         self.save_clock();
+    }
+
+    /// Returns a record with where its avatar was seen last: a few ticks ago at most.
+    pub(super) fn newest(&self, record: PersonRecord) -> PersonRecord {
+        let seen = self.whereabouts.iter().find(|place| place.avatar == record.avatar);
+        match seen {
+            Some(place) => PersonRecord { position: place.position, yaw: place.yaw, ..record },
+            None => record,
+        }
     }
 
     /// Writes people's records.
