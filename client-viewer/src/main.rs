@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use client_viewer::io::files::{read_script, settings_folder};
 use client_viewer::io::headless::{End, Settings, run};
 use client_viewer::script::{COMMANDS, EXPECTATIONS};
+use protocol::io::tap::FileTap;
 use protocol::io::{ConnectOptions, Identity, ServerKey};
 
 /// Exit codes, as `--help` lists them.
@@ -105,6 +106,9 @@ struct View {
     /// Writes TLS secrets to the file named by SSLKEYLOGFILE, for looking into packets.
     #[arg(long)]
     keylog: bool,
+    /// Records what is said to a new file, for `ecumene wire dump`; secrets are in it.
+    #[arg(long, value_name = "FILE")]
+    record_wire: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -163,6 +167,11 @@ fn view(view: View) -> Result<End> {
     options.software = concat!("ecumene-viewer/", env!("CARGO_PKG_VERSION")).to_owned();
     options.reconnects = !view.no_reconnect;
     options.keylog = view.keylog;
+    if let Some(path) = view.record_wire {
+        let tap = FileTap::create(&path);
+        let tap = tap.with_context(|| format!("record to {}", path.display()))?;
+        options.tap = Some(Arc::new(tap));
+    }
     let script = view.script.as_deref().map(read_script).transpose()?.unwrap_or_default();
     let settings = Settings {
         // Without anything to do there is something to see.

@@ -2,6 +2,7 @@
 //!
 //! - [`client`]: the asynchronous client, [`client::Client`].
 //! - [`connection`]: one QUIC connection to a server whose identity is checked.
+//! - [`tap`]: recording what is said.
 //! - [`identity`]: a person's key; [`trust`]: whose servers are trusted; [`clock`]: the time.
 
 pub mod client;
@@ -9,6 +10,7 @@ pub mod clock;
 pub mod connection;
 mod drive;
 pub mod identity;
+pub mod tap;
 pub mod trust;
 
 pub use client::{Client, ClientEvent, ConnectError, ConnectOptions, GroundDecoder, View};

@@ -11,6 +11,7 @@
 //! - [`session`], [`replica`]: the client's side of a connection without any I/O.
 
 pub mod bits;
+pub mod capture;
 pub mod close;
 pub mod delta;
 pub mod frame;

@@ -187,6 +187,29 @@ Examples:
     Reload,
     /// Show the running world's shards
     Shards,
+    /// Look into what clients and servers say to each other
+    #[command(subcommand)]
+    Wire(WireCommand),
+}
+
+/// What can be seen of the wire.
+#[derive(Clone, Debug, Subcommand)]
+pub enum WireCommand {
+    /// Explain a recorded session, one line per frame and datagram
+    #[command(after_help = "\
+Example:
+  ecumene-viewer --headless --connect 127.0.0.1:4433 --record-wire visit.wire
+  ecumene wire dump visit.wire")]
+    Dump {
+        /// The recording, as `ecumene-viewer --record-wire FILE` makes it.
+        file: PathBuf,
+        /// As one JSON object per line, for programs.
+        #[arg(long)]
+        json: bool,
+        /// Show tokens, tickets and signatures, too: whoever reads them can use them.
+        #[arg(long)]
+        secrets: bool,
+    },
 }
 
 /// How to run a world.
@@ -392,6 +415,7 @@ impl Command {
             | Self::Verify { backup: Some(_) }
             | Self::Compact
             | Self::World(_)
+            | Self::Wire(_)
             | Self::Config => return None,
         })
     }

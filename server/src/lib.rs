@@ -6,6 +6,7 @@
 //! - [`switchboard`], [`post`], [`dilation`], [`session`], [`people`], [`rows`]: the gateway's pure parts.
 //! - [`admission`], [`token`], [`ticket`], [`identity`]: who may come in.
 //! - [`config`], [`status`], [`directory`]: what operators set and see.
+//! - [`wire`]: explains recorded sessions.
 //! - [`store`]: what is kept; [`actors`]: who routes; [`io`]: the outside world.
 
 pub mod actors;
@@ -27,6 +28,7 @@ pub mod store;
 pub mod switchboard;
 pub mod ticket;
 pub mod token;
+pub mod wire;
 
 /// The id of no world: a server that hosts none lets nobody in.
 pub const NO_WORLD: protocol::ids::WorldId = protocol::ids::WorldId(0);

@@ -16,6 +16,7 @@ use super::clock::now_us;
 use super::connection::{Destination, OpenError};
 use super::drive;
 use super::identity::Identity;
+use super::tap::Tap;
 use super::trust::ServerKey;
 use crate::close::CloseCode;
 use crate::ground::HeightGrid;
@@ -93,6 +94,8 @@ pub struct ConnectOptions {
     pub reconnects: bool,
     /// Writes TLS secrets to the file named by `SSLKEYLOGFILE`.
     pub keylog: bool,
+    /// Hears every byte that is said, for looking into a session.
+    pub tap: Option<Arc<dyn Tap>>,
 }
 
 impl ConnectOptions {
@@ -116,6 +119,7 @@ impl ConnectOptions {
             detail: Detail::Full,
             reconnects: true,
             keylog: false,
+            tap: None,
         }
     }
 

@@ -14,6 +14,8 @@ use super::client::{
 };
 use super::clock::now_us;
 use super::connection::{OpenError, Opened, close_of, open};
+use super::tap::Tap;
+use crate::capture::{Channel, Record};
 use crate::close::CloseCode;
 use crate::frame;
 use crate::ids::{ChunkId, ContentHash};
@@ -79,6 +81,7 @@ pub(super) async fn enter(
             match event {
                 SessionEvent::Welcomed(welcome) => return Ok((opened, *welcome)),
                 SessionEvent::Ended(outcome) => {
+                    options.tapped(false, Channel::Note, outcome.to_string().as_bytes());
                     close(&opened.connection, &outcome);
                     return Err(ConnectError::of(outcome));
                 }
@@ -89,6 +92,7 @@ pub(super) async fn enter(
             }
         }
         if session.take_output(&mut out) {
+            options.tapped(true, Channel::Control, &out);
             // A failed write shows as a failed read, which says why.
             if let Err(error) = opened.send.write_all(&out).await {
                 tracing::debug!(%error, "hello not sent");
@@ -97,7 +101,7 @@ pub(super) async fn enter(
         }
         let pulse = Duration::from_micros(PULSE_US);
         match timeout(pulse, opened.receive.read_chunk(READ_BYTES, true)).await {
-            Ok(read) => take_in(session, read),
+            Ok(read) => take_in(options, session, read),
             Err(_) => session.tick(now_us()),
         }
     }
@@ -120,6 +124,7 @@ pub(super) async fn run(
                 Outcome::Lost { code: CloseCode::Lost, why }
             }
         };
+        options.tapped(false, Channel::Note, outcome.to_string().as_bytes());
         close(&opened.connection, &outcome);
         shared.view().give_up();
         let outcome = if options.reconnects && outcome.is_worth_resuming() {
@@ -199,7 +204,7 @@ async fn serve(
         let pause = {
             let mut view = shared.view();
             wanted.look(options, &mut view);
-            send_input(&mut view, connection);
+            send_input(options, &mut view, connection);
             view.session.tick(now_us());
             view.session.take_output(&mut out);
             view.pause()
@@ -223,19 +228,25 @@ async fn serve(
         }
         tokio::select! {
             datagram = connection.read_datagram() => match datagram {
-                Ok(datagram) => take_in_frame(&mut shared.view(), &datagram, connection),
+                Ok(datagram) => {
+                    options.tapped(false, Channel::Datagram, &datagram);
+                    take_in_frame(&mut shared.view(), &datagram, connection);
+                }
                 Err(error) => lost(&mut shared.view().session, &error),
             },
             read = receive.read_chunk(READ_BYTES, true) => {
-                take_in(&mut shared.view().session, read);
+                take_in(options, &mut shared.view().session, read);
             }
             written = write_some(send, &out), if !out.is_empty() => match written {
-                Some(count) => drop(out.drain(..count)),
+                Some(count) => {
+                    options.tapped(true, Channel::Control, out.get(..count).unwrap_or(&out));
+                    out.drain(..count);
+                }
                 // The reads say why.
                 None => out.clear(),
             },
             stream = connection.accept_uni() => if let Ok(stream) = stream {
-                tokio::spawn(receive_ground(stream, ground_send.clone()));
+                tokio::spawn(receive_ground(stream, ground_send.clone(), options.tap.clone()));
             },
             Some(arrived) = ground.recv() => {
                 if let Some(event) = take_in_ground(options, &mut shared.view(), arrived) {
@@ -252,9 +263,16 @@ async fn write_some(send: &mut SendStream, out: &[u8]) -> Option<usize> {
     send.write(out).await.ok()
 }
 
-fn take_in(session: &mut Session, read: Result<Option<quinn::Chunk>, ReadError>) {
+fn take_in(
+    options: &ConnectOptions,
+    session: &mut Session,
+    read: Result<Option<quinn::Chunk>, ReadError>,
+) {
     match read {
-        Ok(Some(chunk)) => session.receive(&chunk.bytes, now_us()),
+        Ok(Some(chunk)) => {
+            options.tapped(false, Channel::Control, &chunk.bytes);
+            session.receive(&chunk.bytes, now_us());
+        }
         Ok(None) => session.closed(None, "the server ended the control stream"),
         Err(ReadError::ConnectionLost(error)) => lost(session, &error),
         Err(error) => session.closed(None, &error.to_string()),
@@ -285,10 +303,14 @@ fn take_in_frame(view: &mut View, datagram: &[u8], connection: &Connection) {
     }
 }
 
-fn send_input(view: &mut View, connection: &Connection) {
+fn send_input(options: &ConnectOptions, view: &mut View, connection: &Connection) {
     let mut datagram = Vec::new();
     let sent = view.replica.input(view.input, now_us(), &view.terrain, &mut datagram);
-    if sent.is_some() && connection.send_datagram(datagram.into()).is_err() {
+    if sent.is_none() {
+        return;
+    }
+    options.tapped(true, Channel::Datagram, &datagram);
+    if connection.send_datagram(datagram.into()).is_err() {
         tracing::debug!("input not sent");
     }
 }
@@ -325,13 +347,22 @@ impl Wanted {
     }
 }
 
-async fn receive_ground(mut stream: RecvStream, to: mpsc::Sender<Ground>) {
+async fn receive_ground(
+    mut stream: RecvStream,
+    to: mpsc::Sender<Ground>,
+    tap: Option<Arc<dyn Tap>>,
+) {
+    let index = stream.id().index();
     let read = stream.read_to_end(CHUNK_HEADER_BYTES_MAX + CHUNK_BYTES_MAX);
     let bytes = match timeout(CHUNK_TIME, read).await {
         Ok(Ok(bytes)) => bytes,
         Ok(Err(error)) => return tracing::debug!(%error, "chunk not read"),
         Err(_) => return tracing::debug!("chunk took too long"),
     };
+    if let Some(tap) = tap {
+        let (channel, at_us) = (Channel::Ground, now_us());
+        tap.hear(&Record { from_client: false, channel, stream: index, at_us, bytes: &bytes });
+    }
     match parse_ground(&bytes) {
         Ok(ground) => {
             if to.send(ground).await.is_err() {

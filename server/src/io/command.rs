@@ -7,6 +7,7 @@ mod offline;
 mod serve;
 #[cfg(test)]
 mod tests;
+mod wire;
 mod worlds;
 
 use std::io::{IsTerminal as _, Write};
@@ -16,7 +17,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::admin::{AdminReply, AdminRequest, Progress};
 use crate::admission::Role;
-use crate::cli::{Cli, Command, Exit, Failure, PlaceArgs, TokenCommand, print, span::Span};
+use crate::cli::{
+    Cli, Command, Exit, Failure, PlaceArgs, TokenCommand, WireCommand, print, span::Span,
+};
 use crate::config::Settings;
 use crate::io::admin::top::{self, TopError};
 use crate::io::admin::{CallError, call};
@@ -59,6 +62,9 @@ fn run_here(place: &Place, command: Command, out: &mut dyn Write) -> Result<Exit
         Command::Verify { backup: Some(file) } => offline::verify_backup(&file, out),
         Command::Compact => offline::compact(&World::find(place)?.data, out),
         Command::Top => show_top(&World::find(place)?.data),
+        Command::Wire(WireCommand::Dump { file, json, secrets }) => {
+            wire::dump(&file, json, secrets, out)
+        }
         Command::Stop { .. }
         | Command::Status { .. }
         | Command::Player(_)
