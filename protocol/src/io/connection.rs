@@ -11,12 +11,13 @@ use std::time::Duration;
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{
     ClientConfig, Connection, ConnectionError, Endpoint, IdleTimeout, RecvStream, SendStream,
-    TransportConfig, VarInt,
+    TransportConfig, TransportErrorCode, VarInt,
 };
 use rustls::KeyLogFile;
 use rustls::crypto::CryptoProvider;
 
 use super::trust::{KnownServers, PinnedVerifier, SERVER_NAME, ServerKey, TrustError};
+use crate::close::CloseCode;
 use crate::limits::DATAGRAM_BYTES_MAX;
 use crate::message::common::ALPN;
 
@@ -149,7 +150,8 @@ fn explain(error: &ControlError) -> String {
         ControlError::Connection(ConnectionError::TimedOut) => {
             "nothing answers there; is the server running, and is this its UDP port?".to_owned()
         }
-        ControlError::Connect(_) | ControlError::Connection(_) => error.to_string(),
+        ControlError::Connection(error) => close_of(error).1,
+        ControlError::Connect(_) => error.to_string(),
     }
 }
 
@@ -203,6 +205,13 @@ pub fn transport() -> TransportConfig {
     transport
 }
 
+/// How TLS says that neither side speaks what the other offers.
+fn no_common_protocol() -> TransportErrorCode {
+    /// The alert `no_application_protocol`.
+    const ALERT: u8 = 120;
+    TransportErrorCode::crypto(ALERT)
+}
+
 /// Returns the application's code and words if the peer closed the connection, or what else
 /// ended it.
 #[must_use]
@@ -211,6 +220,14 @@ pub fn close_of(error: &ConnectionError) -> (Option<u64>, String) {
         ConnectionError::ApplicationClosed(close) => {
             let why = String::from_utf8_lossy(&close.reason).into_owned();
             (Some(close.error_code.into_inner()), why)
+        }
+        ConnectionError::ConnectionClosed(close) if close.error_code == no_common_protocol() => {
+            let alpn = String::from_utf8_lossy(ALPN);
+            let why = format!(
+                "the server speaks another version of the protocol than `{alpn}`; use a client \
+                 and a server of the same version"
+            );
+            (Some(u64::from(CloseCode::Version.number())), why)
         }
         ConnectionError::VersionMismatch
         | ConnectionError::TransportError(_)
