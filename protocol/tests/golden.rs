@@ -110,6 +110,7 @@ fn damaged_vectors_are_refused_or_read_never_more() {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "measures how long reading takes")]
 fn the_largest_hostile_bodies_are_read_in_bounded_time() {
     let mut random = 1_u64;
     let mut next = || {

@@ -149,14 +149,14 @@ fn frame_of(
         tick: Tick(tick),
         acked_input: (tick % 65_536) as u16,
         own: OwnBody { at: own.at, velocity: own.velocity, mode: own.mode as u8, cooldown: 0 },
-        is_dilated: tick % 16 == 0,
+        is_dilated: tick.is_multiple_of(16),
         budget_bytes: DATAGRAM_BYTES_MAX,
     };
     let mut frame = encoder.begin(&head, scratch);
     for (handle, body) in [(0, &bodies[1]), (1, &bodies[2])] {
         assert!(frame.push(handle, &body.state()), "three bodies fit");
     }
-    if tick % 5 == 0 {
+    if tick.is_multiple_of(5) {
         // Something far away that never moves, under a handle that has no baselines.
         let lamp = EntityState {
             position: Position::new(1_000_000, -20, -77_000),
@@ -183,7 +183,7 @@ fn advance(bodies: &mut [Body], tick: u64) {
             forward: if phase % 40 < 30 { 127 } else { 0 },
             right: if phase % 25 < 5 { -127 } else { 0 },
             yaw: Yaw((phase * 700 % 65_536) as u16),
-            buttons: u8::from(phase % 33 == 0) | if phase % 20 < 10 { 2 } else { 0 },
+            buttons: u8::from(phase.is_multiple_of(33)) | if phase % 20 < 10 { 2 } else { 0 },
         };
         *body = step(body, input, &Plain::default(), &rules);
     }

@@ -38,7 +38,8 @@ pub fn read_or_add(name: &str, current: &[Value]) -> Vec<Value> {
 }
 
 fn add(name: &str, vector: &Value) {
-    let mut file = fs::OpenOptions::new().append(true).create(true).open(path(name)).unwrap();
+    let file = fs::OpenOptions::new().append(true).create(true).open(path(name));
+    let mut file = file.expect("open the vectors");
     writeln!(file, "{vector}").expect("write a vector");
 }
 

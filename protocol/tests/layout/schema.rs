@@ -150,6 +150,7 @@ macro_rules! enums {
             fn what() -> String { stringify!($name).to_owned() }
         })*
 
+        #[expect(clippy::redundant_pattern, reason = "the variant's type stands in its pattern")]
         pub fn enums() -> Vec<Enum> {
             vec![$({
                 let _: fn(&$name) = |whole| match whole {
