@@ -2,7 +2,9 @@
 //!
 //! - [`process`]: a real server to connect to and to kill; [`guest`]: somebody in its world.
 //! - [`relay`]: a network between the two that loses, delays and cuts.
+//! - [`soak`]: a crowd of clients in one world, and what it costs and sees.
 
 pub mod guest;
 pub mod process;
 pub mod relay;
+pub mod soak;

@@ -1,0 +1,510 @@
+//! `ecumene-soak`: puts a crowd of real clients into a world, measures, and writes the report.
+//!
+//! Reads the command line, paces the run and puts the numbers together; what is measured and how
+//! stands in `tests::soak`.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use clap::{Args, Parser, Subcommand};
+use indicatif::{ProgressBar, ProgressStyle};
+use protocol::io::ServerKey;
+use protocol::io::clock::now_us;
+use serde_json::{Map, Value, json};
+use tests::process::ServerProcess;
+use tests::soak::crowd::{Crowd, Order};
+use tests::soak::host::{Counters, Host, continued, cpu_us, processor};
+use tests::soak::report::{Report, compare, unmet};
+use tests::soak::scenario::Scenario;
+use tests::soak::tally::{Second, Tally};
+use tests::soak::truth::Verdicts;
+use tests::soak::{floor, page};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// The core of the server, with `--pin`.
+const SERVER_CORE: u32 = 0;
+
+/// The core of the load, with `--pin`.
+const LOAD_CORE: u32 = 1;
+
+/// How long the last client may take to come in after its turn.
+const STRAGGLING: Duration = Duration::from_secs(30);
+
+/// Bytes that a sealed QUIC datagram adds to its payload: header, number, frame type and tag.
+const UDP_AND_TAG_BYTES: f64 = 16.0;
+
+/// Seconds between two looks at the server's ticks: its history holds twelve.
+const TICKS_EVERY_S: u64 = 4;
+
+#[derive(Parser)]
+#[command(
+    about = "Puts a crowd of real clients into a world and measures what it costs and what they see",
+    after_help = "Examples:\n  ecumene-soak --clients 500 --seconds 300 --scenario spread --pin --report out.json\n  \
+                  ecumene-soak --fail-if 'tick_ms_p99>50'\n  ecumene-soak compare before.json after.json"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    run: Run,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Shows two reports side by side
+    Compare {
+        /// The report before
+        before: PathBuf,
+        /// The report after
+        after: PathBuf,
+    },
+}
+
+#[derive(Args)]
+struct Run {
+    /// How many clients
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=20_000))]
+    clients: u32,
+    /// Seconds measured, after everyone has come in
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(2..))]
+    seconds: u64,
+    /// Seconds before the measurement in which everyone finds their place
+    #[arg(long, default_value_t = 15)]
+    settle: u64,
+    /// spread, plaza, commute, storm, churn, chat or trade
+    #[arg(long, default_value = "spread")]
+    scenario: Scenario,
+    /// Ticks per second of the world
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(5..=60))]
+    hz: u16,
+    /// Clients that come in a second
+    #[arg(long, default_value_t = 50.0)]
+    ramp: f64,
+    /// What everything random grows from
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Keeps the server on core 0 and the load on core 1
+    #[arg(long)]
+    pin: bool,
+    /// A server that runs already, as HOST:PORT; without it one is started for the run
+    #[arg(long, value_name = "ADDR")]
+    connect: Option<SocketAddr>,
+    /// The identity of that server
+    #[arg(long, value_name = "KEY", requires = "connect")]
+    server_key: Option<ServerKey>,
+    /// The metrics of that server, as HOST:PORT
+    #[arg(long, value_name = "ADDR", requires = "connect")]
+    http: Option<SocketAddr>,
+    /// Further settings of the started server, as KEY=VALUE
+    #[arg(long = "set", value_name = "KEY=VALUE", conflicts_with = "connect")]
+    settings: Vec<String>,
+    /// Fails (exit code 3) if one of these holds or cannot be told, such as `tick_ms_p99>50`
+    #[arg(long, value_name = "CONDITIONS")]
+    fail_if: Option<String>,
+    /// Where the JSON goes; CSV and HTML lie beside it
+    #[arg(long, value_name = "FILE", default_value = "soak.json")]
+    report: PathBuf,
+}
+
+fn main() -> Result<std::process::ExitCode> {
+    tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::ERROR)
+        .with_writer(std::io::stderr)
+        .init();
+    let cli = Cli::parse();
+    if let Some(Command::Compare { before, after }) = cli.command {
+        return show_comparison(&before, &after).map(|()| std::process::ExitCode::SUCCESS);
+    }
+    // A condition that cannot be read is said before minutes are spent.
+    unmet(cli.run.fail_if.as_deref().unwrap_or(""), &Report::default())?;
+    let report = soak(&cli.run)?;
+    let files = write_report(&report, &cli.run.report)?;
+    say(&summary(&report, &files))?;
+    let failed = unmet(cli.run.fail_if.as_deref().unwrap_or(""), &report)?;
+    for failure in &failed {
+        say(&format!("failed: {failure}\n"))?;
+    }
+    Ok(if failed.is_empty() { 0.into() } else { 3.into() })
+}
+
+fn show_comparison(before: &Path, after: &Path) -> Result<()> {
+    let read = |path: &Path| -> Result<Value> {
+        let text = std::fs::read(path).with_context(|| format!("read {}", path.display()))?;
+        serde_json::from_slice(&text).with_context(|| format!("{} is no report", path.display()))
+    };
+    say(&compare(&read(before)?, &read(after)?))
+}
+
+fn say(text: &str) -> Result<()> {
+    use std::io::Write as _;
+    std::io::stdout().write_all(text.as_bytes()).context("write to the terminal")
+}
+
+/// Starts the server if there is none, and runs the crowd on one thread.
+fn soak(run: &Run) -> Result<Report> {
+    let server = match run.connect {
+        Some(_) => None,
+        None => Some(start_server(run)?),
+    };
+    let (address, server_key, host) = match (&server, run.connect) {
+        (Some(server), _) => {
+            let (http, world) = (Some(server.http()), Some(server.world()));
+            (server.address(), Some(server.key()), Host { pid: server.pid(), http, world })
+        }
+        (None, Some(address)) => {
+            (address, run.server_key, Host { pid: None, http: run.http, world: None })
+        }
+        (None, None) => bail!("there is no server"),
+    };
+    if run.pin {
+        host.pin(SERVER_CORE, LOAD_CORE)?;
+    }
+    let order = Order {
+        address,
+        server_key,
+        clients: run.clients,
+        scenario: run.scenario,
+        ramp_per_s: run.ramp,
+        seed: run.seed,
+        hz: run.hz,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let local = tokio::task::LocalSet::new();
+    let report = local.block_on(&runtime, drive(run, order, &host));
+    let report = report.map_err(|error| match &server {
+        Some(server) => error.context(format!("the server's log:\n{}", server.log())),
+        None => error,
+    });
+    if let Some(mut server) = server {
+        server.stop()?;
+    }
+    let mut report = report?;
+    measure_floor(&mut report)?;
+    Ok(report)
+}
+
+fn start_server(run: &Run) -> Result<ServerProcess> {
+    let mut settings = vec![
+        format!("server.clients_max={}", run.clients + 10),
+        format!("world.tick_hz={}", run.hz),
+        // The whole crowd comes from one address.
+        "admission.handshakes_per_s=100000".to_owned(),
+        "admission.handshakes_burst=100000".to_owned(),
+        "admission.handshakes_pending=20000".to_owned(),
+        "telemetry.level=warn".to_owned(),
+    ];
+    settings.extend(run.scenario.settings().iter().map(|&setting| setting.to_owned()));
+    settings.extend(run.settings.iter().cloned());
+    let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
+    ServerProcess::start(&settings)
+}
+
+/// What stood at one moment.
+struct Mark {
+    at_us: u64,
+    counters: Counters,
+    load_cpu_us: f64,
+    bytes: (u64, u64),
+}
+
+fn mark(crowd: &Crowd, host: &Host) -> Mark {
+    Mark {
+        at_us: now_us(),
+        counters: host.counters(),
+        load_cpu_us: cpu_us(std::process::id()).unwrap_or(0.0),
+        bytes: crowd.bytes(),
+    }
+}
+
+async fn drive(run: &Run, order: Order, host: &Host) -> Result<Report> {
+    let empty = host.counters();
+    let crowd = Crowd::new(order)?;
+    crowd.gather();
+    let bar = ProgressBar::new(0).with_style(
+        ProgressStyle::with_template("{msg:>12} [{bar:32}] {pos}/{len} {elapsed}")?
+            .progress_chars("=> "),
+    );
+    let inside = gather(run, &crowd, &bar).await;
+    settle(run.settle, &crowd, &bar).await;
+    crowd.stir();
+    crowd.begin();
+    let first = mark(&crowd, host);
+    let (seconds, ticks_ms, has_gap) = measure(run, &crowd, host, &bar).await;
+    let last = mark(&crowd, host);
+    let (tally, verdicts, held) = (crowd.tally(), crowd.verdicts(), crowd.held());
+    crowd.end();
+    bar.finish_and_clear();
+    let mut report = Report { seconds, ticks_ms, run: described(run), ..Report::default() };
+    report.more.insert("clients_in_at_start".into(), json!(inside));
+    report.set("clients_held", Some(f64::from(held)));
+    fill_server(&mut report, (&empty, &first, &last), run, has_gap);
+    fill_traffic(&mut report, (&first, &last), &tally, run);
+    fill_truth(&mut report, &verdicts, &tally);
+    report.judge(run.clients, verdicts.checks);
+    Ok(report)
+}
+
+async fn gather(run: &Run, crowd: &Rc<Crowd>, bar: &ProgressBar) -> u32 {
+    bar.set_message("coming in");
+    bar.set_length(u64::from(run.clients));
+    let patience = f64::from(run.clients) / run.ramp.max(0.01) + STRAGGLING.as_secs_f64();
+    let until_us = now_us() + (patience * 1e6) as u64;
+    while crowd.inside() < run.clients && now_us() < until_us {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        bar.set_position(u64::from(crowd.inside()));
+    }
+    crowd.inside()
+}
+
+async fn settle(seconds: u64, crowd: &Rc<Crowd>, bar: &ProgressBar) {
+    bar.set_message("settling");
+    bar.set_length(seconds);
+    for second in 0..seconds {
+        bar.set_position(second);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        crowd.judge();
+    }
+}
+
+/// Looks once a second; returns the seconds, every tick's length, and whether ticks were missed.
+async fn measure(
+    run: &Run,
+    crowd: &Rc<Crowd>,
+    host: &Host,
+    bar: &ProgressBar,
+) -> (Vec<Second>, Vec<f32>, bool) {
+    bar.set_message("measuring");
+    bar.set_length(run.seconds);
+    let (mut seconds, mut ticks_ms, mut has_gap) = (Vec::new(), Vec::new(), false);
+    // What is known before counts for joining the histories, not for the result.
+    let mut before = look_at_ticks(host).await.unwrap_or_default();
+    let known = before.len();
+    let began_us = now_us();
+    let mut last = (began_us, load_and_server(host), crowd.flow());
+    for second in 1..=run.seconds {
+        let next_us = began_us + second * 1_000_000;
+        tokio::time::sleep(Duration::from_micros(next_us.saturating_sub(now_us()))).await;
+        crowd.judge();
+        let now = (now_us(), load_and_server(host), crowd.flow());
+        seconds.push(second_of(run, began_us, (&last, &now), crowd.inside()));
+        last = now;
+        if second.is_multiple_of(TICKS_EVERY_S) || second == run.seconds {
+            let newest = look_at_ticks(host).await.unwrap_or_default();
+            match continued(&before, &newest) {
+                Some(more) => before.extend_from_slice(more),
+                None => {
+                    has_gap = true;
+                    before.extend(newest);
+                }
+            }
+        }
+        bar.set_position(second);
+    }
+    ticks_ms.extend_from_slice(before.get(known..).unwrap_or_default());
+    (seconds, ticks_ms, has_gap)
+}
+
+/// Asks the server for its ticks without holding up the crowd.
+async fn look_at_ticks(host: &Host) -> Option<Vec<f32>> {
+    let host = host.clone();
+    tokio::task::spawn_blocking(move || host.last_ticks_ms().ok()).await.ok().flatten()
+}
+
+/// Microseconds of CPU of the load and of the server, and the server's memory.
+type Used = (f64, Option<f64>, Option<f64>);
+
+fn load_and_server(host: &Host) -> Used {
+    // Without the metrics: they would cost the server something every second.
+    let seen = Host { http: None, ..host.clone() }.counters();
+    (cpu_us(std::process::id()).unwrap_or(0.0), seen.cpu_us, seen.rss_kb)
+}
+
+fn second_of(
+    run: &Run,
+    began_us: u64,
+    (last, now): (&(u64, Used, [u64; 4]), &(u64, Used, [u64; 4])),
+    clients: u32,
+) -> Second {
+    let wall_us = (now.0 - last.0).max(1) as f64;
+    let [frames, inputs, bytes, lost] =
+        std::array::from_fn(|index| now.2[index].saturating_sub(last.2[index]));
+    let per_s = |count: u64| count as f64 * 1e6 / wall_us;
+    Second {
+        at_s: (now.0 - began_us) as f64 / 1e6,
+        clients,
+        frames_per_s: per_s(frames),
+        inputs_per_s: per_s(inputs),
+        server_cpu: now.1.1.zip(last.1.1).map(|(now, last)| (now - last) / wall_us),
+        load_cpu: (now.1.0 - last.1.0) / wall_us,
+        frames_kbit_s: per_s(bytes) * 8.0 / 1_000.0 / f64::from(run.clients),
+        server_rss_mb: now.1.2.map(|kb| kb / 1_024.0),
+        lost,
+    }
+}
+
+fn described(run: &Run) -> Map<String, Value> {
+    let command: Vec<String> = std::env::args().skip(1).collect();
+    let mut map = Map::new();
+    map.insert("command".into(), json!(format!("ecumene-soak {}", command.join(" "))));
+    map.insert("clients".into(), json!(run.clients));
+    map.insert("seconds".into(), json!(run.seconds));
+    map.insert("scenario".into(), json!(run.scenario.to_string()));
+    map.insert("hz".into(), json!(run.hz));
+    map.insert("seed".into(), json!(run.seed));
+    map.insert("ramp_per_s".into(), json!(run.ramp));
+    map.insert("pinned".into(), json!(run.pin));
+    map.insert("processor".into(), json!(processor()));
+    map.insert("version".into(), json!(env!("CARGO_PKG_VERSION")));
+    map
+}
+
+fn fill_server(
+    report: &mut Report,
+    (empty, first, last): (&Counters, &Mark, &Mark),
+    run: &Run,
+    has_gap: bool,
+) {
+    let wall_s = (last.at_us - first.at_us) as f64 / 1e6;
+    let delta = |of: fn(&Counters) -> Option<f64>| {
+        of(&last.counters).zip(of(&first.counters)).map(|(last, first)| last - first)
+    };
+    let ticks = delta(|counters| counters.ticks);
+    report.set("ticks_per_s", ticks.map(|ticks| ticks / wall_s));
+    let mut sorted: Vec<f64> = report.ticks_ms.iter().map(|&ms| f64::from(ms)).collect();
+    sorted.sort_by(f64::total_cmp);
+    let rank = |percent: usize| {
+        let rank = (sorted.len() * percent).div_ceil(100).max(1);
+        sorted.get(rank - 1).copied()
+    };
+    report.set("tick_ms_p50", rank(50));
+    report.set("tick_ms_p99", rank(99));
+    report.set("tick_ms_max", rank(100));
+    let cpu = delta(|counters| counters.cpu_us);
+    let client_ticks = ticks.map(|ticks| ticks * f64::from(run.clients));
+    report.set(
+        "server_cpu_us_per_client_tick",
+        cpu.zip(client_ticks).map(|(cpu, ticks)| cpu / ticks),
+    );
+    let rss = last.counters.rss_kb.zip(empty.rss_kb).map(|(last, empty)| last - empty);
+    report.set("server_rss_kb_per_client", rss.map(|kb| kb / f64::from(run.clients)));
+    report.set("handoffs_done", delta(|counters| counters.handoffs));
+    let more = &mut report.more;
+    more.insert("ticks_measured".into(), json!(sorted.len()));
+    more.insert("ticks_missed_by_the_measurement".into(), json!(has_gap));
+    more.insert("server_cpu_share".into(), json!(cpu.map(|cpu| cpu / wall_s / 1e6)));
+    more.insert("ticks_skipped".into(), json!(delta(|counters| counters.ticks_skipped)));
+    let applied = delta(|counters| counters.inputs_applied);
+    more.insert("inputs_applied".into(), json!(applied));
+}
+
+fn fill_traffic(report: &mut Report, (first, last): (&Mark, &Mark), tally: &Tally, run: &Run) {
+    let wall_us = (last.at_us - first.at_us) as f64;
+    let share = |part: u64, whole: u64| (whole > 0).then(|| part as f64 / whole as f64);
+    report.set("disconnects", Some(tally.disconnects as f64));
+    report.set("frames_delivered_share", share(tally.frames, tally.frames_due));
+    let applied = report.more.get("inputs_applied").and_then(Value::as_f64);
+    let inputs = tally.inputs as f64;
+    report.set("inputs_applied_share", applied.filter(|_| inputs > 0.0).map(|it| it / inputs));
+    report.set("load_cpu_share", Some((last.load_cpu_us - first.load_cpu_us) / wall_us));
+    report.set("load_late_ms_p99", tally.late_ms.percentile(99));
+    let kbit_s = |bytes: u64| bytes as f64 * 8_000.0 / wall_us / f64::from(run.clients);
+    let (down, up) = (last.bytes.0 - first.bytes.0, last.bytes.1 - first.bytes.1);
+    report.set("downlink_kbit_s_per_client", Some(kbit_s(down)));
+    report.set("uplink_kbit_s_per_client", Some(kbit_s(up)));
+    report.set("bytes_per_changed_entity", share(tally.frame_bytes, tally.states));
+    let joins = tally.joined_us.filter(|(first, last)| first < last);
+    report.set(
+        "joins_per_s",
+        joins.map(|(first, last)| {
+            tally.joins.saturating_sub(1) as f64 * 1e6 / (last - first) as f64
+        }),
+    );
+    report.set("resume_s", tally.resume_s.percentile(99));
+    report.set("handoffs_duplicated", Some(tally.twice as f64));
+    let more = &mut report.more;
+    more.insert("datagram_bytes_down".into(), json!(share(down, tally.frames)));
+    more.insert("datagram_bytes_up".into(), json!(share(up, tally.inputs)));
+    more.insert("entities_per_frame".into(), json!(share(tally.states, tally.frames)));
+    for (name, count) in [
+        ("frames", tally.frames),
+        ("bad_frames", tally.bad_frames),
+        ("inputs_sent", tally.inputs),
+        ("joins", tally.joins),
+        ("entries_refused", tally.refused),
+        ("requests_done", tally.done),
+        ("requests_refused", tally.refusals),
+        ("utterances_heard", tally.heard),
+        ("chunks_taken_in", tally.chunks),
+    ] {
+        more.insert(name.into(), json!(count));
+    }
+    more.insert("answer_ms_p99".into(), json!(tally.answer_ms.percentile(99)));
+    more.insert("why_lost".into(), json!(tally.reasons));
+}
+
+fn fill_truth(report: &mut Report, verdicts: &Verdicts, tally: &Tally) {
+    report.set("near_update_hz_p5", verdicts.near_hz.percentile(5));
+    report.set("far_update_hz_p5", verdicts.far_hz.percentile(5));
+    report.set("state_age_ms_p99", verdicts.state_age_ms.percentile(99));
+    report.set("input_to_seen_ms_p99", verdicts.input_to_seen_ms.percentile(99));
+    report.set("position_error_m_p95", verdicts.position_error_m.percentile(95));
+    report.set("display_delay_ms_p95", tally.display_delay_ms.percentile(95));
+    report.set("correction_m_p95", tally.correction_m.percentile(95));
+    let more = &mut report.more;
+    more.insert("truth_checks".into(), json!(verdicts.checks));
+    more.insert("truth_mismatches".into(), json!(verdicts.mismatches));
+    more.insert("truth_error_cm_max".into(), json!(verdicts.error_cm.max()));
+    more.insert("truth_unknown".into(), json!(verdicts.unknown));
+    more.insert("input_to_seen_ms_p50".into(), json!(verdicts.input_to_seen_ms.percentile(50)));
+    more.insert("position_error_m_p50".into(), json!(verdicts.position_error_m.percentile(50)));
+    more.insert("correction_m_p99".into(), json!(tally.correction_m.percentile(99)));
+}
+
+/// Measures what the machine takes for datagrams of the sizes that went to and fro.
+fn measure_floor(report: &mut Report) -> Result<()> {
+    let bytes = |key: &str| report.more.get(key).and_then(Value::as_f64);
+    let (Some(down), Some(up)) = (bytes("datagram_bytes_down"), bytes("datagram_bytes_up")) else {
+        return Ok(());
+    };
+    let payload = |bytes: f64| (bytes - UDP_AND_TAG_BYTES).max(1.0) as usize;
+    let floor_us = floor::us_per_client_tick(payload(down), payload(up))?;
+    report.set("floor_us_per_client_tick", Some(floor_us));
+    let cpu = report.number("server_cpu_us_per_client_tick");
+    report.set("floor_ratio", cpu.map(|cpu| cpu / floor_us));
+    Ok(())
+}
+
+fn write_report(report: &Report, json: &Path) -> Result<[PathBuf; 3]> {
+    let files = [json.to_owned(), json.with_extension("csv"), json.with_extension("html")];
+    let text = serde_json::to_string_pretty(&report.json())? + "\n";
+    for (path, text) in files.iter().zip([text, report.csv(), page::html(report)]) {
+        std::fs::write(path, text).with_context(|| format!("write {}", path.display()))?;
+    }
+    Ok(files)
+}
+
+fn summary(report: &Report, files: &[PathBuf]) -> String {
+    let shown =
+        |key: &str| report.number(key).map_or("-".to_owned(), |value| format!("{value:.2}"));
+    let files: Vec<_> = files.iter().map(|path| path.display().to_string()).collect();
+    format!(
+        "clients held {}   lost {}   tick p50 {} p99 {} max {} ms   {} us per client tick   {}\n{}\n",
+        shown("clients_held"),
+        shown("disconnects"),
+        shown("tick_ms_p50"),
+        shown("tick_ms_p99"),
+        shown("tick_ms_max"),
+        shown("server_cpu_us_per_client_tick"),
+        if report.invalid.is_empty() {
+            "valid".to_owned()
+        } else {
+            format!("NOT VALID: {}", report.invalid.join("; "))
+        },
+        files.join("  "),
+    )
+}

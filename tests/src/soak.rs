@@ -1,0 +1,20 @@
+//! Load: many real clients in one world, what they see held against the truth, and the report.
+//!
+//! - [`scenario`]: what the crowd does; [`picture`]: one client's cheap view of the world.
+//! - [`truth`]: where every driven body was at every tick, and what others were told of it.
+//! - [`spread`]: percentiles in bounded memory; [`tally`]: everything that is counted.
+//! - [`crowd`]: the loop that drives all clients; [`observer`]: the few that look in full.
+//! - [`host`]: the server under load and its numbers; [`floor`]: what the machine itself costs.
+//! - [`report`], [`page`]: the result as JSON, CSV and HTML.
+
+pub mod crowd;
+pub mod floor;
+pub mod host;
+pub mod observer;
+pub mod page;
+pub mod picture;
+pub mod report;
+pub mod scenario;
+pub mod spread;
+pub mod tally;
+pub mod truth;

@@ -1,0 +1,309 @@
+//! The loop that drives all clients: one thread, one UDP socket, one small task per client.
+//!
+//! It carries bytes between QUIC and the sans-I/O session and picture of each client, keeps the
+//! rhythm of inputs, and lets clients come, break off and go as the scenario says.
+
+mod visit;
+
+use std::cell::{Cell, RefCell};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use protocol::io::clock::now_us;
+use protocol::io::connection::transport;
+use protocol::io::trust::PinnedVerifier;
+use protocol::io::{Identity, ServerKey};
+use protocol::message::common::ALPN;
+use quinn::crypto::rustls::QuicClientConfig;
+use quinn::{ClientConfig, Connection, Endpoint};
+use tokio::time::sleep;
+
+use super::scenario::{Dice, Scenario};
+use super::tally::Tally;
+use super::truth::Truth;
+use visit::{End, Visitor};
+
+/// One client in so many looks in full.
+pub const OBSERVED: usize = 32;
+
+/// One client in so many holds what it is told against the truth, another one every second.
+const CHECKED: u64 = 32;
+
+/// Ticks for which the same clients check: one second at 20 Hz.
+const CHECK_TICKS: u64 = 20;
+
+/// Milliseconds before a client that was turned away tries again.
+const RETRY_MS: u64 = 500;
+
+/// How often breaks and farewells of a scenario are decided.
+const PULSE: Duration = Duration::from_secs(1);
+
+/// Pulses between two breaks of everyone in `storm`.
+const STORM_PULSES: u64 = 20;
+
+/// One client in so many goes at each pulse of `churn`.
+const CHURN_PART: u64 = 60;
+
+/// What a crowd is made of.
+#[derive(Clone, Debug)]
+pub struct Order {
+    /// Where the server is.
+    pub address: SocketAddr,
+    /// Its identity, if it is known.
+    pub server_key: Option<ServerKey>,
+    /// How many clients.
+    pub clients: u32,
+    /// What they do.
+    pub scenario: Scenario,
+    /// Clients that come in a second.
+    pub ramp_per_s: f64,
+    /// What everything random grows from.
+    pub seed: u64,
+    /// Ticks per second of the world.
+    pub hz: u16,
+}
+
+/// Why a client shall break off what it does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Wish {
+    /// It stays.
+    #[default]
+    Stay,
+    /// Its connection breaks, and it resumes.
+    Break,
+    /// It leaves and comes back as if for the first time.
+    Leave,
+}
+
+/// What all clients share.
+pub struct Crowd {
+    order: Order,
+    endpoint: Endpoint,
+    verifier: Arc<PinnedVerifier>,
+    truth: RefCell<Truth>,
+    tally: RefCell<Tally>,
+    wishes: RefCell<Vec<Wish>>,
+    wake: Vec<tokio::sync::Notify>,
+    /// Clients that lost their connection although nobody wanted it, by number.
+    lost: RefCell<Vec<bool>>,
+    connections: RefCell<Vec<Option<Connection>>>,
+    is_over: Cell<bool>,
+}
+
+impl Crowd {
+    /// Returns a crowd of which nobody has come yet.
+    ///
+    /// # Errors
+    /// When the system gives no socket, or TLS cannot be set up.
+    pub fn new(order: Order) -> Result<Rc<Self>> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let verifier = PinnedVerifier::new(order.server_key, Arc::clone(&provider));
+        let endpoint = endpoint(order.address, &verifier, provider)?;
+        let clients = order.clients as usize;
+        Ok(Rc::new(Self {
+            endpoint,
+            verifier,
+            truth: RefCell::new(Truth::new(clients, order.hz)),
+            tally: RefCell::default(),
+            wishes: RefCell::new(vec![Wish::Stay; clients]),
+            wake: std::iter::repeat_with(tokio::sync::Notify::new).take(clients).collect(),
+            lost: RefCell::new(vec![false; clients]),
+            connections: RefCell::new(vec![None; clients]),
+            is_over: Cell::new(false),
+            order,
+        }))
+    }
+
+    /// Lets every client come in its turn; they stay until [`Self::end`].
+    pub fn gather(self: &Rc<Self>) {
+        for client in 0..self.order.clients as usize {
+            let crowd = Rc::clone(self);
+            tokio::task::spawn_local(async move {
+                let turn_s = client as f64 / crowd.order.ramp_per_s.max(0.01);
+                sleep(Duration::from_secs_f64(turn_s)).await;
+                crowd.live(client).await;
+            });
+        }
+    }
+
+    /// Lets clients break off and go as the scenario says, until the end.
+    pub fn stir(self: &Rc<Self>) {
+        let crowd = Rc::clone(self);
+        tokio::task::spawn_local(async move {
+            let mut dice = Dice::new(crowd.order.seed, u64::MAX);
+            let mut pulses = 0;
+            while !crowd.is_over.get() {
+                sleep(PULSE).await;
+                pulses += 1;
+                crowd.pulse(pulses, &mut dice);
+            }
+        });
+    }
+
+    fn pulse(&self, pulses: u64, dice: &mut Dice) {
+        let mut wishes = self.wishes.borrow_mut();
+        for (wish, wake) in wishes.iter_mut().zip(&self.wake) {
+            *wish = match self.order.scenario {
+                Scenario::Storm if pulses.is_multiple_of(STORM_PULSES) => Wish::Break,
+                Scenario::Churn if dice.below(CHURN_PART) == 0 => {
+                    if dice.below(2) == 0 {
+                        Wish::Break
+                    } else {
+                        Wish::Leave
+                    }
+                }
+                Scenario::Spread
+                | Scenario::Plaza
+                | Scenario::Commute
+                | Scenario::Storm
+                | Scenario::Churn
+                | Scenario::Chat
+                | Scenario::Trade => continue,
+            };
+            wake.notify_one();
+        }
+    }
+
+    /// One client's life: in, out and in again.
+    async fn live(self: Rc<Self>, client: usize) {
+        let mut visitor = Visitor::new(client, self.identity(client));
+        while !self.is_over.get() {
+            let end = Box::pin(visitor.visit(&self)).await;
+            if let Some(connection) = self.connections.borrow_mut()[client].take() {
+                let stats = connection.stats();
+                let mut tally = self.tally.borrow_mut();
+                tally.ended_bytes.0 += stats.udp_rx.bytes;
+                tally.ended_bytes.1 += stats.udp_tx.bytes;
+            }
+            match end {
+                End::Wished => {}
+                End::Refused(why) => {
+                    tracing::debug!(client, why, "not let in");
+                    self.tally.borrow_mut().refused += 1;
+                    sleep(Duration::from_millis(RETRY_MS)).await;
+                }
+                End::Lost(_) if self.is_over.get() => {}
+                End::Lost(why) => {
+                    tracing::warn!(client, why, "lost");
+                    self.lost.borrow_mut()[client] = true;
+                    self.tally.borrow_mut().lost(format!("client {client}: {why}"));
+                    visitor.broke(now_us());
+                    sleep(Duration::from_millis(RETRY_MS)).await;
+                }
+            }
+        }
+    }
+
+    /// Begins the measurement: what was counted before is forgotten.
+    pub fn begin(&self) {
+        self.tally.borrow_mut().begin();
+        self.truth.borrow_mut().begin();
+        self.lost.borrow_mut().fill(false);
+    }
+
+    /// Judges what was claimed, then returns what was counted so far.
+    #[must_use]
+    pub fn tally(&self) -> Tally {
+        self.truth.borrow_mut().judge();
+        self.tally.borrow().clone()
+    }
+
+    /// Returns how many clients are inside.
+    #[must_use]
+    pub fn inside(&self) -> u32 {
+        self.tally.borrow().inside
+    }
+
+    /// Returns frames, inputs, frame bytes and losses so far, for what is told by the second.
+    #[must_use]
+    pub fn flow(&self) -> [u64; 4] {
+        let tally = self.tally.borrow();
+        [tally.frames, tally.inputs, tally.frame_bytes, tally.disconnects]
+    }
+
+    /// Returns how many clients were inside all the time, but for what the scenario wished.
+    #[must_use]
+    pub fn held(&self) -> u32 {
+        let connections = self.connections.borrow();
+        let lost = self.lost.borrow();
+        let held = lost.iter().zip(connections.iter());
+        let may_be_away = matches!(self.order.scenario, Scenario::Storm | Scenario::Churn);
+        let held =
+            held.filter(|(lost, connection)| !**lost && (may_be_away || connection.is_some()));
+        let held = held.count();
+        u32::try_from(held).unwrap_or(u32::MAX)
+    }
+
+    /// Returns what was found of the truth so far.
+    #[must_use]
+    pub fn verdicts(&self) -> super::truth::Verdicts {
+        let mut truth = self.truth.borrow_mut();
+        truth.judge();
+        truth.verdicts().clone()
+    }
+
+    /// Judges claims, so that they do not pile up.
+    pub fn judge(&self) {
+        self.truth.borrow_mut().judge();
+    }
+
+    /// Returns bytes of UDP payload and datagrams so far, received and sent, of all connections.
+    #[must_use]
+    pub fn bytes(&self) -> (u64, u64) {
+        let connections = self.connections.borrow();
+        let stats = connections.iter().flatten().map(Connection::stats);
+        stats.fold(self.tally.borrow().ended_bytes, |(down, up), stats| {
+            (down + stats.udp_rx.bytes, up + stats.udp_tx.bytes)
+        })
+    }
+
+    /// Ends it: every connection closes.
+    pub fn end(&self) {
+        self.is_over.set(true);
+        self.endpoint.close(0_u32.into(), b"the soak is over");
+    }
+
+    /// Returns whether `client` holds what it is told at `tick` against the truth.
+    fn checks(&self, client: usize, tick: u64) -> bool {
+        let mut dice = Dice::new(self.order.seed, tick / CHECK_TICKS);
+        (client as u64).wrapping_add(dice.next()).is_multiple_of(CHECKED)
+    }
+
+    /// Returns the identity of a client: the same for the same seed.
+    fn identity(&self, client: usize) -> Identity {
+        let mut dice = Dice::new(self.order.seed, client as u64);
+        let mut private = [0; 32];
+        for part in private.chunks_exact_mut(8) {
+            part.copy_from_slice(&dice.next().to_le_bytes());
+        }
+        Identity::from_private(private)
+    }
+}
+
+fn endpoint(
+    peer: SocketAddr,
+    verifier: &Arc<PinnedVerifier>,
+    provider: Arc<rustls::crypto::CryptoProvider>,
+) -> Result<Endpoint> {
+    let mut tls = rustls::ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .dangerous()
+        .with_custom_certificate_verifier(verifier.clone())
+        .with_no_client_auth();
+    tls.alpn_protocols = vec![ALPN.to_vec()];
+    let mut config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls)?));
+    config.transport_config(Arc::new(transport()));
+    let own = match peer {
+        SocketAddr::V4(_) => SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0),
+        SocketAddr::V6(_) => SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), 0),
+    };
+    // A burst of frames for everybody waits in the socket until the loop comes round.
+    let socket = server::io::quic::bind(own).context("open a UDP socket")?;
+    let runtime = Arc::new(quinn::TokioRuntime);
+    let mut endpoint = Endpoint::new(quinn::EndpointConfig::default(), None, socket, runtime)?;
+    endpoint.set_default_client_config(config);
+    Ok(endpoint)
+}

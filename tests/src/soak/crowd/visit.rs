@@ -1,0 +1,531 @@
+//! One client's stay: from the handshake to the end of the connection, and what it does meanwhile.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use protocol::ids::EntityId;
+use protocol::io::Identity;
+use protocol::io::clock::now_us;
+use protocol::io::connection::close_of;
+use protocol::io::trust::SERVER_NAME;
+use protocol::limits::CHUNK_BYTES_MAX;
+use protocol::message::ServerMessage;
+use protocol::message::common::Audience;
+use protocol::message::server::{Being, Welcome};
+use protocol::rules::{Act, Args, Verb};
+use protocol::session::{Answer, Entry, Outcome, Prover, Session, SessionEvent};
+use protocol::units::{Position, Tick};
+use protocol::utterance::Utterance;
+use quinn::{Connection, ReadError, RecvStream, SendStream};
+use tokio::sync::mpsc;
+use tokio::time::{sleep, timeout};
+
+use super::super::observer::Observer;
+use super::super::picture::Picture;
+use super::super::scenario::{Dice, Scenario, Walker};
+use super::{Crowd, OBSERVED, Order, Wish};
+
+/// How long coming in may take.
+const ENTERING: Duration = Duration::from_secs(20);
+
+/// Bytes read from the control stream at a time.
+const READ_BYTES: usize = 64 * 1024;
+
+/// How long a client waits at most without looking at its session.
+const PULSE_US: u64 = 200_000;
+
+/// Chunks that may wait to be taken in.
+const CHUNKS_WAITING_MAX: usize = 32;
+
+/// Inputs between two utterances: five seconds at 20 Hz.
+const UTTERED_INPUTS: u64 = 100;
+
+/// Inputs between two acts of a trader: two seconds at 20 Hz.
+const ACTED_INPUTS: u64 = 40;
+
+/// How near somebody or something must be to act on it, in centimetres: what the rules allow.
+const REACH_CM: u32 = 240;
+
+/// Bodies and things that a trader remembers in view.
+const NEIGHBOURS_MAX: usize = 256;
+
+/// How a stay ended.
+pub(super) enum End {
+    /// As the scenario wished.
+    Wished,
+    /// The server did not let the client in.
+    Refused(String),
+    /// Against everybody's will.
+    Lost(String),
+}
+
+/// One client over all its stays.
+pub(super) struct Visitor {
+    client: usize,
+    identity: Arc<Identity>,
+    session: Option<Session>,
+    newest_input: u64,
+    broke_us: Option<u64>,
+    observer: Option<Observer>,
+}
+
+/// What a connected client has at hand.
+struct Stay {
+    picture: Picture,
+    walker: Walker,
+    dice: Dice,
+    avatar: EntityId,
+    first: Option<Tick>,
+    newest: Tick,
+    inputs: u64,
+    /// Somebody or something in view: handle, id, whether it is a body, and where it appeared.
+    neighbours: Vec<(u16, EntityId, bool, Position)>,
+    held: Vec<EntityId>,
+    shown: Vec<(EntityId, Position)>,
+    /// When unanswered requests were made; the session bounds how many there are.
+    asked: BTreeMap<u32, u64>,
+}
+
+impl Visitor {
+    pub(super) fn new(client: usize, identity: Identity) -> Self {
+        let identity = Arc::new(identity);
+        Self { client, identity, session: None, newest_input: 0, broke_us: None, observer: None }
+    }
+
+    /// Notes when the connection broke.
+    pub(super) fn broke(&mut self, now_us: u64) {
+        self.broke_us.get_or_insert(now_us);
+    }
+
+    /// Comes in, stays, and returns how it ended.
+    pub(super) async fn visit(&mut self, crowd: &Rc<Crowd>) -> End {
+        let entered = match timeout(ENTERING, self.enter(crowd)).await {
+            Ok(Ok(entered)) => entered,
+            Ok(Err(why)) => return End::Refused(why),
+            Err(_) => return End::Refused(format!("not in within {} s", ENTERING.as_secs())),
+        };
+        let (connection, streams, session, welcome) = entered;
+        crowd.connections.borrow_mut()[self.client] = Some(connection.clone());
+        let now_us = now_us();
+        {
+            let mut tally = crowd.tally.borrow_mut();
+            tally.joined(now_us);
+            if let Some(broke_us) = self.broke_us.take().filter(|_| welcome.resumed) {
+                tally.resume_s.add(now_us.saturating_sub(broke_us) as f64 / 1e6);
+            }
+        }
+        crowd.truth.borrow_mut().drives(self.client, welcome.avatar);
+        let mut stay = self.settle(crowd, &welcome);
+        self.session = Some(session);
+        let end = self.stay(crowd, &connection, streams, &mut stay).await;
+        crowd.tally.borrow_mut().inside -= 1;
+        self.newest_input = stay.picture.newest_input();
+        end
+    }
+
+    async fn enter(
+        &mut self,
+        crowd: &Crowd,
+    ) -> Result<(Connection, (SendStream, RecvStream), Session, Welcome), String> {
+        let text = |error: &dyn std::error::Error| error.to_string();
+        let connecting = crowd.endpoint.connect(crowd.order.address, SERVER_NAME);
+        let connection = connecting.map_err(|error| text(&error))?;
+        let connection = connection.await.map_err(|error| text(&error))?;
+        let (mut send, mut receive) =
+            connection.accept_bi().await.map_err(|error| close_of(&error).1)?;
+        let mut session = self.session(crowd)?;
+        let mut out = Vec::new();
+        loop {
+            while let Some(event) = session.next_event() {
+                match event {
+                    SessionEvent::Welcomed(welcome) => {
+                        return Ok((connection, (send, receive), session, *welcome));
+                    }
+                    SessionEvent::Ended(outcome) => {
+                        if !outcome.is_worth_resuming() {
+                            // A ticket that is not taken is no reason to stay out.
+                            self.session = None;
+                        }
+                        return Err(why(&outcome));
+                    }
+                    SessionEvent::Answered { .. }
+                    | SessionEvent::Begun { .. }
+                    | SessionEvent::Redirected { .. }
+                    | SessionEvent::Said(_) => {}
+                }
+            }
+            if session.take_output(&mut out) {
+                send.write_all(&out).await.map_err(|error| error.to_string())?;
+                out.clear();
+            }
+            take_in(&mut session, receive.read_chunk(READ_BYTES, true).await);
+        }
+    }
+
+    /// Returns the session to come in with: the one before, if there was one.
+    fn session(&self, crowd: &Crowd) -> Result<Session, String> {
+        let key = crowd.verifier.seen();
+        let key = key.ok_or("the server shows no identity")?.map_err(|error| error.to_string())?;
+        let identity = Arc::clone(&self.identity);
+        let prover: Arc<dyn Prover> =
+            Arc::new(move |nonce: &[u8; 32]| identity.prove(&key.0, nonce));
+        if let Some(before) = &self.session {
+            let mut session = before.successor(now_us());
+            session.prove_with(Some(prover));
+            return Ok(session);
+        }
+        let entry = Entry {
+            name: format!("Soak {}", self.client),
+            software: concat!("ecumene-soak ", env!("CARGO_PKG_VERSION")).into(),
+            prover: Some(prover),
+            ..Entry::default()
+        };
+        Session::new(entry, now_us()).map_err(|error| error.to_string())
+    }
+
+    fn settle(&mut self, crowd: &Crowd, welcome: &Welcome) -> Stay {
+        let Order { seed, clients, scenario, .. } = &crowd.order;
+        let dice = Dice::new(*seed, self.client as u64);
+        let newest = if welcome.resumed { self.newest_input } else { 0 };
+        if self.client.is_multiple_of(OBSERVED) {
+            match &mut self.observer {
+                Some(observer) if welcome.resumed => observer.resume(welcome),
+                Some(_) | None => self.observer = Some(Observer::new(self.client, welcome)),
+            }
+        }
+        // Everyone walks about the same middle of the world, wherever the last visit ended.
+        let home = Position::new(0, welcome.position.y, 0);
+        Stay {
+            picture: Picture::new(welcome, newest),
+            walker: Walker::new(*scenario, *clients, home, dice.clone()),
+            dice,
+            avatar: welcome.avatar,
+            first: None,
+            newest: welcome.tick,
+            inputs: 0,
+            neighbours: Vec::new(),
+            held: Vec::new(),
+            shown: Vec::new(),
+            asked: BTreeMap::new(),
+        }
+    }
+
+    async fn stay(
+        &mut self,
+        crowd: &Rc<Crowd>,
+        connection: &Connection,
+        (mut send, mut receive): (SendStream, RecvStream),
+        stay: &mut Stay,
+    ) -> End {
+        let (ground_send, mut ground) = mpsc::channel::<Vec<u8>>(CHUNKS_WAITING_MAX);
+        let mut out = Vec::new();
+        loop {
+            self.act(crowd, connection, stay);
+            let wait_us = self.due_us(stay).unwrap_or(u64::MAX).saturating_sub(now_us());
+            let Some(session) = &mut self.session else { return End::Wished };
+            session.tick(now_us());
+            while let Some(event) = session.next_event() {
+                if let SessionEvent::Ended(outcome) = &event {
+                    return self.ended(outcome);
+                }
+                note(&event, crowd, stay, self.observer.as_mut());
+            }
+            if session.take_output(&mut out) {
+                if let Err(error) = send.write_all(&out).await {
+                    tracing::debug!(%error, "not written; the reads say why");
+                }
+                out.clear();
+            }
+            let pause = Duration::from_micros(wait_us.min(PULSE_US));
+            tokio::select! {
+                datagram = connection.read_datagram() => match datagram {
+                    Ok(datagram) => self.frame(&datagram, crowd, connection, stay),
+                    Err(error) => {
+                        let (code, why) = close_of(&error);
+                        session.closed(code, &why);
+                    }
+                },
+                read = receive.read_chunk(READ_BYTES, true) => take_in(session, read),
+                stream = connection.accept_uni() => if let Ok(stream) = stream {
+                    tokio::task::spawn_local(read_ground(stream, ground_send.clone()));
+                },
+                Some(stream) = ground.recv() => if let Some(observer) = &mut self.observer
+                    && observer.ground(&stream) {
+                    crowd.tally.borrow_mut().chunks += 1;
+                },
+                () = crowd.wake[self.client].notified() => {
+                    let wish = std::mem::take(&mut crowd.wishes.borrow_mut()[self.client]);
+                    if self.is_granted(wish, connection) {
+                        // A short absence, so that not everyone comes back at once.
+                        sleep(Duration::from_millis(100 + stay.dice.below(900))).await;
+                        return End::Wished;
+                    }
+                }
+                () = sleep(pause) => {}
+            }
+        }
+    }
+
+    /// Does what the scenario wishes; returns whether the stay is over by that.
+    fn is_granted(&mut self, wish: Wish, connection: &Connection) -> bool {
+        match wish {
+            Wish::Stay => false,
+            Wish::Break => {
+                self.broke_us = Some(now_us());
+                connection.close(0_u32.into(), b"break");
+                true
+            }
+            Wish::Leave => {
+                // The server's goodbye ends the stay.
+                if let Some(Err(error)) = self.session.as_mut().map(|it| it.leave(false)) {
+                    tracing::debug!(%error, "cannot leave");
+                }
+                false
+            }
+        }
+    }
+
+    fn ended(&mut self, outcome: &Outcome) -> End {
+        if !outcome.is_worth_resuming() {
+            self.session = None;
+        }
+        if *outcome == Outcome::Left { End::Wished } else { End::Lost(why(outcome)) }
+    }
+
+    fn due_us(&self, stay: &Stay) -> Option<u64> {
+        self.observer.as_ref().map_or_else(|| stay.picture.due_us(), Observer::due_us)
+    }
+
+    fn frame(&mut self, bytes: &[u8], crowd: &Crowd, connection: &Connection, stay: &mut Stay) {
+        let at_us = now_us();
+        if let Some(session) = &mut self.session {
+            session.heard(at_us);
+        }
+        let round_trip_us = u64::try_from(connection.rtt().as_micros()).unwrap_or(u64::MAX);
+        let times = (at_us, round_trip_us);
+        let mut tally = crowd.tally.borrow_mut();
+        let Ok(seen) = stay.picture.frame(bytes, times, &mut stay.shown) else {
+            tally.bad_frames += 1;
+            return;
+        };
+        let Some(seen) = seen else { return };
+        tally.frames += 1;
+        tally.frame_bytes += bytes.len() as u64;
+        tally.states += seen.states as u64;
+        match stay.first {
+            Some(_) => tally.frames_due += seen.tick.since(stay.newest),
+            None => {
+                stay.first = Some(seen.tick);
+                tally.frames_due += 1;
+            }
+        }
+        stay.newest = stay.newest.max(seen.tick);
+        if crowd.order.scenario == Scenario::Trade {
+            stay.follow_neighbours();
+        }
+        let mut truth = crowd.truth.borrow_mut();
+        if let Some(own) = seen.own {
+            truth.own(self.client, seen.tick, own);
+        }
+        if crowd.checks(self.client, seen.tick.0) {
+            for &(body, at) in stay.shown.iter().filter(|(body, _)| *body != stay.avatar) {
+                if let Some(driver) = truth.driver(body) {
+                    truth.told(driver, seen.tick, at, at_us);
+                }
+            }
+        }
+        if let Some(observer) = &mut self.observer
+            && let Some(looked) = observer.frame(bytes, times, &mut truth)
+        {
+            looked.correction_m.into_iter().for_each(|metres| tally.correction_m.add(metres));
+            tally.display_delay_ms.add(looked.delay_ms);
+        }
+    }
+
+    /// Sends the input that is due, and does what the scenario says beside walking.
+    fn act(&mut self, crowd: &Crowd, connection: &Connection, stay: &mut Stay) {
+        let at_us = now_us();
+        let Some(due_us) = self.due_us(stay).filter(|&due_us| due_us <= at_us) else { return };
+        let mut datagram = Vec::new();
+        let (picture, walker) = (&mut stay.picture, &mut stay.walker);
+        let is_made = match &mut self.observer {
+            Some(observer) => {
+                let input = walker.input(observer.here());
+                let made = observer.input(input, at_us, &mut datagram);
+                if made.is_some() {
+                    picture.note_sent(input, at_us);
+                }
+                if made == Some(true) {
+                    picture.forget_everything();
+                }
+                made.is_some()
+            }
+            None => picture.input(at_us, |here| walker.input(here), &mut datagram),
+        };
+        if !is_made {
+            return;
+        }
+        stay.inputs += 1;
+        {
+            let mut tally = crowd.tally.borrow_mut();
+            tally.inputs += 1;
+            tally.late_ms.add(at_us.saturating_sub(due_us) as f64 / 1_000.0);
+        }
+        if let Err(error) = connection.send_datagram(datagram.into()) {
+            tracing::debug!(%error, "input not sent");
+        }
+        self.ask(crowd.order.scenario, at_us, stay);
+    }
+
+    fn ask(&mut self, scenario: Scenario, at_us: u64, stay: &mut Stay) {
+        let Some(session) = &mut self.session else { return };
+        let phase = stay.inputs.wrapping_add(self.client as u64 * 7);
+        let asked = match scenario {
+            Scenario::Chat if phase.is_multiple_of(UTTERED_INPUTS) => {
+                let words = format!("This is {} speaking, {}.", self.client, stay.inputs);
+                session.say(Audience::Nearby, Utterance::plain(words), at_us).map(Some)
+            }
+            Scenario::Trade if phase.is_multiple_of(ACTED_INPUTS) => match stay.deed() {
+                Some(act) => session.act(act, at_us).map(Some),
+                None => Ok(None),
+            },
+            Scenario::Spread
+            | Scenario::Plaza
+            | Scenario::Commute
+            | Scenario::Storm
+            | Scenario::Churn
+            | Scenario::Chat
+            | Scenario::Trade => Ok(None),
+        };
+        let asked = asked.map(|request| {
+            stay.asked.extend(request.map(|request| (request, at_us)));
+        });
+        let wanted = self.observer.as_mut().and_then(|observer| observer.wants(at_us));
+        let asked = wanted.map_or(asked, |chunks| session.want(chunks));
+        if let Err(error) = asked {
+            tracing::debug!(%error, "not asked for");
+        }
+    }
+}
+
+impl Stay {
+    fn follow_neighbours(&mut self) {
+        for &(entity, now) in &self.shown {
+            if let Some((.., at)) = self.neighbours.iter_mut().find(|(_, id, ..)| *id == entity) {
+                *at = now;
+            }
+        }
+    }
+
+    /// Returns what a trader does next: gives what it holds, or takes what lies there.
+    fn deed(&mut self) -> Option<Act> {
+        let here = self.picture.here();
+        let wants_body = !self.held.is_empty();
+        let near = self.neighbours.iter().filter(|(_, _, is_body, _)| *is_body == wants_body);
+        let near = near.filter(|(_, _, _, at)| here.is_within(*at, REACH_CM));
+        let &(_, target, ..) =
+            near.min_by_key(|(_, _, _, at)| here.ground_distance_squared(*at))?;
+        match self.held.first() {
+            Some(&thing) => Some(Act::on(Verb::Give, target).with(Args::Moved { thing, count: 1 })),
+            None => Some(Act::on(Verb::Take, target).with(Args::Count(1))),
+        }
+    }
+}
+
+/// Notes what the server said.
+fn note(event: &SessionEvent, crowd: &Crowd, stay: &mut Stay, observer: Option<&mut Observer>) {
+    match event {
+        SessionEvent::Said(message) => {
+            if let Some(observer) = observer {
+                observer.hear(message);
+            }
+            hear(message, crowd, stay);
+        }
+        SessionEvent::Answered { request, answer } => {
+            let mut tally = crowd.tally.borrow_mut();
+            match answer {
+                Answer::Done { .. } => tally.done += 1,
+                Answer::Refused(_) | Answer::Unknown => tally.refusals += 1,
+            }
+            if let Some(asked_us) = stay.asked.remove(request) {
+                tally.answer_ms.add(now_us().saturating_sub(asked_us) as f64 / 1_000.0);
+            }
+        }
+        SessionEvent::Welcomed(_)
+        | SessionEvent::Begun { .. }
+        | SessionEvent::Redirected { .. }
+        | SessionEvent::Ended(_) => {}
+    }
+}
+
+fn hear(message: &ServerMessage, crowd: &Crowd, stay: &mut Stay) {
+    match message {
+        ServerMessage::Announce(announce) => {
+            crowd.tally.borrow_mut().twice += stay.picture.announce(announce) as u64;
+            if crowd.order.scenario == Scenario::Trade {
+                stay.neighbours.retain(|(handle, ..)| !announce.vanish.contains(handle));
+                for appear in &announce.appear {
+                    stay.neighbours.retain(|(handle, ..)| *handle != appear.handle);
+                    let is_body = matches!(appear.being, Being::Avatar { .. });
+                    if stay.neighbours.len() < NEIGHBOURS_MAX {
+                        let neighbour = (appear.handle, appear.entity, is_body, appear.position);
+                        stay.neighbours.push(neighbour);
+                    }
+                }
+            }
+        }
+        ServerMessage::Pace(pace) => stay.picture.pace(pace),
+        ServerMessage::Heard(_) => crowd.tally.borrow_mut().heard += 1,
+        ServerMessage::Holding(holding) => {
+            stay.held = holding.things.iter().map(|thing| thing.id).collect();
+        }
+        ServerMessage::Happened(_)
+        | ServerMessage::Notice(_)
+        | ServerMessage::Offered(_)
+        | ServerMessage::OfferEnded(_)
+        | ServerMessage::Greeting(_)
+        | ServerMessage::Welcome(_)
+        | ServerMessage::Farewell(_)
+        | ServerMessage::Done(_)
+        | ServerMessage::Refused(_)
+        | ServerMessage::Begun(_)
+        | ServerMessage::Stopping(_)
+        | ServerMessage::Redirect(_)
+        | ServerMessage::Ticket(_)
+        | ServerMessage::Chunk(_) => {}
+    }
+}
+
+async fn read_ground(mut stream: RecvStream, to: mpsc::Sender<Vec<u8>>) {
+    match stream.read_to_end(CHUNK_BYTES_MAX + 1_024).await {
+        Ok(bytes) => {
+            if to.send(bytes).await.is_err() {
+                tracing::trace!("ground came after the end");
+            }
+        }
+        Err(error) => tracing::debug!(%error, "ground not read"),
+    }
+}
+
+fn take_in(session: &mut Session, read: Result<Option<quinn::Chunk>, ReadError>) {
+    match read {
+        Ok(Some(chunk)) => session.receive(&chunk.bytes, now_us()),
+        Ok(None) => session.closed(None, "the server ended the control stream"),
+        Err(ReadError::ConnectionLost(error)) => {
+            let (code, why) = close_of(&error);
+            session.closed(code, &why);
+        }
+        Err(error) => session.closed(None, &error.to_string()),
+    }
+}
+
+fn why(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Left => "left".to_owned(),
+        Outcome::Refused { code, why, .. } | Outcome::Lost { code, why } => {
+            format!("{code:?}: {why}")
+        }
+    }
+}

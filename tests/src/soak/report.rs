@@ -1,0 +1,266 @@
+//! The result of a run: every key of the JSON, whether it counts, and what it is held against.
+//!
+//! What could not be measured is null and named in `not_measured`; nothing is guessed.
+
+use std::fmt::Write as _;
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::{Map, Value, json};
+
+use super::tally::Second;
+
+/// Part of the load's core from which on it, not the server, may be what is slow.
+const LOAD_CPU_MAX: f64 = 0.95;
+
+/// Milliseconds that 99 of 100 inputs may leave late: a fifth of a tick.
+const LOAD_LATE_MS_MAX: f64 = 10.0;
+
+/// Every measured key, in the order of the report, with its unit or meaning for the table.
+pub const KEYS: &[(&str, &str)] = &[
+    ("clients_held", "clients inside all the time"),
+    ("disconnects", "connections lost against everybody's will"),
+    ("ticks_per_s", "ticks of the server a second"),
+    ("frames_delivered_share", "frames received of those due"),
+    ("inputs_applied_share", "inputs applied of those sent"),
+    ("near_update_hz_p5", "updates a second of a moving body within 20 m, slowest twentieth"),
+    ("far_update_hz_p5", "the same beyond 20 m"),
+    ("appear_ms_p99", "until a newcomer is announced"),
+    ("load_cpu_share", "part of one core that the load used"),
+    ("load_late_ms_p99", "inputs left so late"),
+    ("tick_ms_p50", "a tick of the server took"),
+    ("tick_ms_p99", "the same, 99 of 100"),
+    ("tick_ms_max", "the longest"),
+    ("server_cpu_us_per_client_tick", "CPU of the server for one client and tick"),
+    ("floor_us_per_client_tick", "CPU of kernel and cipher alone for the same bytes"),
+    ("floor_ratio", "the one over the other"),
+    ("one_way_ms_p99", "from the server's clock to the client"),
+    ("state_age_ms_p99", "since the newest known state was still true"),
+    ("input_to_seen_ms_p99", "from an input until another client has what it led to"),
+    ("display_delay_ms_p95", "the display behind the fastest frame"),
+    ("position_error_m_p95", "shown place from the true one at the shown moment"),
+    ("correction_m_p95", "own prediction set right by"),
+    ("downlink_kbit_s_per_client", "UDP payload received"),
+    ("uplink_kbit_s_per_client", "UDP payload sent"),
+    ("bytes_per_changed_entity", "bytes of frames by entry, heads and own bodies included"),
+    ("server_rss_kb_per_client", "memory of the server above an empty world's"),
+    ("joins_per_s", "clients let in a second"),
+    ("handoffs_done", "bodies handed from shard to shard"),
+    ("handoffs_lost", "bodies that no shard owned after a hand-off"),
+    ("handoffs_duplicated", "bodies announced under two handles at once"),
+    ("writes_lost", "acts confirmed and not kept"),
+    ("resume_s", "from a break until the session went on, 99 of 100"),
+];
+
+/// A finished run.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// How it was run.
+    pub run: Map<String, Value>,
+    /// The keys of [`KEYS`]; absent ones were not measured.
+    pub keys: Map<String, Value>,
+    /// What else was counted.
+    pub more: Map<String, Value>,
+    /// Each second.
+    pub seconds: Vec<Second>,
+    /// Each tick's milliseconds, oldest first.
+    pub ticks_ms: Vec<f32>,
+    /// Why the run does not count, if it does not.
+    pub invalid: Vec<String>,
+}
+
+impl Report {
+    /// Sets a key; what is nothing or no number stays unmeasured.
+    pub fn set(&mut self, key: &str, value: Option<f64>) {
+        if let Some(value) = value.filter(|value| value.is_finite()) {
+            let rounded = (value * 10_000.0).round() / 10_000.0;
+            self.keys.insert(key.to_owned(), json!(rounded));
+        }
+    }
+
+    /// Returns a measured key.
+    #[must_use]
+    pub fn number(&self, key: &str) -> Option<f64> {
+        self.keys.get(key).and_then(Value::as_f64)
+    }
+
+    /// Finds out whether the run counts.
+    pub fn judge(&mut self, clients: u32, checks: u64) {
+        let mut invalid = Vec::new();
+        let mut require = |is_met: bool, why: String| {
+            if !is_met {
+                invalid.push(why);
+            }
+        };
+        let key = |key| self.number(key);
+        let load_cpu = key("load_cpu_share").unwrap_or(1.0);
+        require(load_cpu < LOAD_CPU_MAX, format!("the load used {load_cpu:.2} of its core"));
+        let late_ms = key("load_late_ms_p99").unwrap_or(f64::INFINITY);
+        require(late_ms < LOAD_LATE_MS_MAX, format!("inputs left {late_ms:.1} ms late"));
+        let inside = self.more.get("clients_in_at_start").and_then(Value::as_u64).unwrap_or(0);
+        require(inside == u64::from(clients), format!("{inside} of {clients} came in"));
+        require(checks > 0, "nothing was held against the truth".to_owned());
+        self.invalid = invalid;
+    }
+
+    /// Returns the whole report as JSON.
+    #[must_use]
+    pub fn json(&self) -> Value {
+        let mut all = Map::new();
+        let mut not_measured = Vec::new();
+        for (key, _) in KEYS {
+            let value = self.keys.get(*key).cloned().unwrap_or(Value::Null);
+            if value.is_null() {
+                not_measured.push(json!(key));
+            }
+            all.insert((*key).to_owned(), value);
+        }
+        all.insert("valid".into(), json!(self.invalid.is_empty()));
+        all.insert("invalid_because".into(), json!(self.invalid));
+        all.insert("not_measured".into(), Value::Array(not_measured));
+        all.insert("run".into(), Value::Object(self.run.clone()));
+        all.insert("more".into(), Value::Object(self.more.clone()));
+        all.insert("seconds".into(), json!(self.seconds));
+        Value::Object(all)
+    }
+
+    /// Returns what changed over time, one line a second.
+    #[must_use]
+    pub fn csv(&self) -> String {
+        let mut text = String::from(
+            "at_s,clients,frames_per_s,inputs_per_s,server_cpu,load_cpu,frames_kbit_s,server_rss_mb,lost\n",
+        );
+        let optional =
+            |value: Option<f64>| value.map_or(String::new(), |value| format!("{value:.3}"));
+        for second in &self.seconds {
+            let written = writeln!(
+                text,
+                "{:.2},{},{:.1},{:.1},{},{:.3},{:.2},{},{}",
+                second.at_s,
+                second.clients,
+                second.frames_per_s,
+                second.inputs_per_s,
+                optional(second.server_cpu),
+                second.load_cpu,
+                second.frames_kbit_s,
+                optional(second.server_rss_mb),
+                second.lost,
+            );
+            written.expect("writing to a string never fails");
+        }
+        text
+    }
+}
+
+/// Returns the demands of `text` (`key<1; key>2`) that a report does not meet; one on a key that
+/// was not measured is not met.
+///
+/// # Errors
+/// When the text cannot be read; whoever typed it is at fault.
+pub fn unmet(text: &str, report: &Report) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    for condition in text.split([';', ',']).map(str::trim).filter(|text| !text.is_empty()) {
+        let at = condition.find(['<', '>']);
+        let at = at.with_context(|| format!("`{condition}`: expected KEY<NUMBER or KEY>NUMBER"))?;
+        let (key, rest) = condition.split_at(at);
+        let (key, (sign, limit)) = (key.trim(), rest.split_at(1));
+        let limit: f64 =
+            limit.trim().parse().with_context(|| format!("`{condition}`: no number"))?;
+        if !KEYS.iter().any(|(known, _)| *known == key) {
+            bail!("`{condition}`: there is no key `{key}`");
+        }
+        // A run fails if the condition holds, or if nobody can say.
+        let fails = report.number(key).is_none_or(|value| match sign {
+            "<" => value < limit,
+            _ => limit < value,
+        });
+        if fails {
+            let value = report.number(key).map_or("not measured".into(), |it| it.to_string());
+            found.push(format!("{condition}: {key} is {value}"));
+        }
+    }
+    Ok(found)
+}
+
+/// Returns two reports side by side, as a table for people.
+#[must_use]
+pub fn compare(before: &Value, after: &Value) -> String {
+    let mut text = format!("{:<32} {:>12} {:>12} {:>9}\n", "", "before", "after", "change");
+    let shown = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.3}"));
+    for (key, _) in KEYS {
+        let [old, new] = [before, after].map(|report| report.get(*key).and_then(Value::as_f64));
+        let change = match (old, new) {
+            (Some(old), Some(new)) if old != 0.0 => {
+                format!("{:+.1} %", (new / old - 1.0) * 100.0)
+            }
+            (Some(_) | None, _) => String::new(),
+        };
+        let line = format!("{key:<32} {:>12} {:>12} {change:>9}", shown(old), shown(new));
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report() -> Report {
+        let mut report = Report::default();
+        report.set("tick_ms_p99", Some(12.0));
+        report.set("load_cpu_share", Some(0.4));
+        report.set("load_late_ms_p99", Some(2.0));
+        report.set("one_way_ms_p99", None);
+        report.more.insert("clients_in_at_start".into(), json!(5));
+        report
+    }
+
+    #[test]
+    fn what_was_not_measured_is_null_and_named() {
+        let json = report().json();
+        assert_eq!(json["tick_ms_p99"], json!(12.0));
+        assert_eq!(json["one_way_ms_p99"], Value::Null);
+        let named = json["not_measured"].as_array().expect("a list");
+        assert!(named.contains(&json!("one_way_ms_p99")) && !named.contains(&json!("tick_ms_p99")));
+        assert_eq!(named.len(), KEYS.len() - 3);
+    }
+
+    #[test]
+    fn a_run_counts_only_if_the_load_kept_up_and_the_truth_was_looked_at() {
+        let check = |change: &dyn Fn(&mut Report), checks: u64, expected: usize| {
+            let mut report = report();
+            change(&mut report);
+            report.judge(5, checks);
+            assert_eq!(report.invalid.len(), expected, "{:?}", report.invalid);
+        };
+        check(&|_| {}, 1, 0);
+        check(&|_| {}, 0, 1);
+        check(&|report| report.set("load_cpu_share", Some(0.97)), 1, 1);
+        check(&|report| report.set("load_late_ms_p99", Some(30.0)), 1, 1);
+        check(&|report| drop(report.more.insert("clients_in_at_start".into(), json!(4))), 1, 1);
+    }
+
+    #[test]
+    fn demands_fail_where_they_hold_or_cannot_be_told() {
+        let check = |text: &str, expected: usize| {
+            assert_eq!(unmet(text, &report()).expect("readable").len(), expected, "{text}");
+        };
+        check("tick_ms_p99>50", 0);
+        check("tick_ms_p99 > 10", 1);
+        check("tick_ms_p99<20; load_cpu_share>0.9", 1);
+        check("one_way_ms_p99>1000", 1);
+        check("", 0);
+        for bad in ["tick_ms_p99", "speed>3", "tick_ms_p99>fast"] {
+            assert!(unmet(bad, &report()).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn two_reports_stand_side_by_side() {
+        let mut other = report();
+        other.set("tick_ms_p99", Some(6.0));
+        let table = compare(&report().json(), &other.json());
+        let line = table.lines().find(|line| line.starts_with("tick_ms_p99")).expect("the key");
+        assert!(line.ends_with("-50.0 %"), "{line}");
+    }
+}
