@@ -63,6 +63,12 @@ impl Dilation {
         self.permille
     }
 
+    /// Returns the change that is announced and not in force yet.
+    #[must_use]
+    pub const fn coming(&self) -> Option<Change> {
+        self.coming
+    }
+
     /// Returns the time from one tick to the next at the pace in force.
     #[must_use]
     pub fn period(&self) -> Duration {

@@ -3,7 +3,7 @@
 //! A session judges its client's messages one at a time and returns what is to be done. It moves
 //! no avatar, stores nothing and reads no clock; rules of the world are the shard's.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use protocol::close::CloseCode;
 use protocol::ids::{ChunkId, EntityId, PersonId, SessionId};
@@ -80,8 +80,6 @@ pub struct Session {
     pub role: Role,
     /// Unix time in milliseconds until which the person may not speak.
     pub muted_until_ms: u64,
-    /// Whom the person does not want to hear or see.
-    pub ignored: BTreeMap<PersonId, Degree>,
     rates: SessionRates,
     channels: BTreeSet<String>,
     newest_request: Option<u32>,
@@ -94,7 +92,6 @@ impl Session {
     pub fn new(
         (id, person, avatar): (SessionId, PersonId, EntityId),
         (name, role): (String, Role),
-        ignored: BTreeMap<PersonId, Degree>,
         rates: SessionRates,
     ) -> Self {
         Self {
@@ -104,7 +101,6 @@ impl Session {
             name,
             role,
             muted_until_ms: 0,
-            ignored,
             rates,
             channels: BTreeSet::new(),
             newest_request: None,
@@ -133,11 +129,20 @@ impl Session {
                 ))]
             }
             ClientMessage::Do(act) => match self.number(act.request) {
-                Ok(()) if act.act.verb == Verb::Say && now_ms < self.muted_until_ms => {
+                Ok(())
+                    if matches!(act.act.verb, Verb::Say | Verb::Write)
+                        && now_ms < self.muted_until_ms =>
+                {
                     vec![refuse(act.request, Why::Muted)]
                 }
                 Ok(()) if !self.role.may(act.act.verb) => {
                     vec![refuse(act.request, Why::Forbidden)]
+                }
+                Ok(())
+                    if act.act.verb == Verb::Say
+                        && let Err(retry_ms) = self.rates.chat(now_ms) =>
+                {
+                    vec![refuse(act.request, too_many(retry_ms))]
                 }
                 Ok(()) => vec![Reaction::World(Command::Do {
                     avatar: self.avatar,
@@ -161,11 +166,6 @@ impl Session {
                 vec![Reaction::World(Command::Wear { avatar: self.avatar, appearance })]
             }
             ClientMessage::Ignore(Ignore { person, degree }) => {
-                if degree == Degree::None {
-                    self.ignored.remove(&person);
-                } else {
-                    self.ignored.insert(person, degree);
-                }
                 vec![Reaction::Ignore(person, degree)]
             }
             ClientMessage::Lend(Lend { request, lending }) => match self.number(request) {
@@ -185,12 +185,6 @@ impl Session {
                 vec![Reaction::End(Refusal::for_good(CloseCode::Goodbye, "left"))]
             }
         }
-    }
-
-    /// Returns whether what somebody says is to be passed on to this client.
-    #[must_use]
-    pub fn listens_to(&self, person: PersonId) -> bool {
-        !self.ignored.contains_key(&person)
     }
 
     /// Returns whether this session is in a channel.
@@ -319,7 +313,7 @@ mod tests {
     fn session(role: Role) -> Session {
         let ids = (SessionId(1), PersonId(2), EntityId(3));
         let rates = SessionRates::new(&Settings::layer(&[]).expect("defaults hold").config, 0);
-        Session::new(ids, ("Ada".into(), role), BTreeMap::new(), rates)
+        Session::new(ids, ("Ada".into(), role), rates)
     }
 
     fn act(request: u32, verb: Verb) -> ClientMessage {

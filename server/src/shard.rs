@@ -165,13 +165,17 @@ impl Shard {
     }
 
     fn apply(&mut self, command: Command, output: &mut StepOutput) {
+        if command.avatar().is_some_and(|avatar| !self.avatars.contains_key(&avatar)) {
+            output.strays.push(command);
+            return;
+        }
         match command {
             Command::Enter(traveller) => self.arrive(*traveller, output),
             Command::Leave { avatar } => self.leave(avatar, output),
             Command::Attach { avatar, client, hidden } => {
                 self.attach(avatar, client, hidden, output);
             }
-            Command::Detach { avatar } => self.detach(avatar),
+            Command::Detach { avatar, stops } => self.detach(avatar, stops, output),
             Command::Do { avatar, request, act } => self.begin_act(avatar, request, act, output),
             Command::Cancel { avatar, request } => self.cancel(avatar, request, output),
             Command::Say { avatar, request, whisper, utterance } => {
@@ -181,11 +185,6 @@ impl Shard {
             Command::Hide { avatar, other, hidden } => {
                 if let Some(viewer) = self.viewer_mut(avatar) {
                     viewer.hide(other, hidden);
-                }
-            }
-            Command::Mute { avatar, muted } => {
-                if let Some(avatar) = self.avatars.get_mut(&avatar) {
-                    avatar.is_muted = muted;
                 }
             }
             Command::Place { avatar, position } => self.place(avatar, position),

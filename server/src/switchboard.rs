@@ -103,30 +103,32 @@ impl Switchboard {
         self.push(seat.region, Command::Leave { avatar });
     }
 
-    /// Queues a command for the shard of an avatar; one that is nowhere needs none.
-    pub fn command(&mut self, avatar: EntityId, command: Command) {
-        if let Some(seat) = self.seat(avatar) {
-            self.push(seat.region, command);
-        }
+    /// Queues a command for the shard of an avatar; returns whether there is one with room.
+    pub fn command(&mut self, avatar: EntityId, command: Command) -> bool {
+        self.seat(avatar).is_some_and(|seat| self.push(seat.region, command))
     }
 
-    /// Queues a command for a region's shard.
-    pub fn push(&mut self, region: RegionIndex, command: Command) {
-        let Some(input) = self.next.get_mut(usize::from(region.0)) else { return };
+    /// Queues a command for a region's shard; returns whether there was room.
+    pub fn push(&mut self, region: RegionIndex, command: Command) -> bool {
+        let Some(input) = self.next.get_mut(usize::from(region.0)) else { return false };
         let is_vital = matches!(
             command,
             Command::Enter(_)
                 | Command::Leave { .. }
+                | Command::Attach { .. }
                 | Command::Detach { .. }
+                | Command::Hide { .. }
+                | Command::Place { .. }
                 | Command::Ghosts(_)
                 | Command::Ground(_)
                 | Command::Things(_)
         );
         if input.commands.len() >= COMMANDS_MAX && !is_vital {
             self.dropped += 1;
-        } else {
-            input.commands.push(command);
+            return false;
         }
+        input.commands.push(command);
+        true
     }
 
     /// Queues what a client sent for its avatar; from one that drives nothing it is nothing.
@@ -146,28 +148,50 @@ impl Switchboard {
 
     /// Sorts what a step put out for other shards into their next batches.
     ///
-    /// A traveller's commands and inputs follow it from now on; those already queued at its old
-    /// shard find it gone and go unheard, as they would have a tick later.
+    /// A traveller's commands and inputs follow it, in the order in which they came. Commands for
+    /// somebody who is nowhere any more are dropped.
     pub fn absorb(&mut self, output: &mut StepOutput) {
         for (region, batch) in output.ghosts.drain(..) {
             self.push(region, Command::Ghosts(batch));
         }
         for (region, traveller) in output.travellers.drain(..) {
             let avatar = traveller.avatar.id;
-            match self.seats.get_mut(&avatar) {
-                Some(seat) => {
-                    seat.region = region;
-                    self.push(region, Command::Enter(traveller));
-                }
+            let left = self.seats.get_mut(&avatar).map(|seat| {
+                std::mem::replace(&mut seat.region, region)
+            });
+            self.push(region, Command::Enter(traveller));
+            match left {
+                Some(left) => self.forward(avatar, left, region, &mut output.strays),
                 // It left the world in the very tick in which it crossed: it must not come back.
                 None => {
-                    self.push(region, Command::Enter(traveller));
                     self.push(region, Command::Leave { avatar });
                 }
             }
         }
+        output.strays.clear();
         for (region, ripple) in output.ripples.drain(..) {
             self.push(region, Command::Ripple(ripple));
+        }
+    }
+
+    /// Sends what names an avatar after it: what its old shard could not apply, then what waits.
+    fn forward(
+        &mut self,
+        avatar: EntityId,
+        left: RegionIndex,
+        region: RegionIndex,
+        strays: &mut Vec<Command>,
+    ) {
+        let names_it = |command: &mut Command| command.avatar() == Some(avatar);
+        let mut following: Vec<Command> = strays.extract_if(.., names_it).collect();
+        let mut inputs = Vec::new();
+        if let Some(waiting) = self.next.get_mut(usize::from(left.0)) {
+            following.extend(waiting.commands.extract_if(.., names_it));
+            inputs.extend(waiting.inputs.extract_if(.., |(whose, _)| *whose == avatar));
+        }
+        if let Some(next) = self.next.get_mut(usize::from(region.0)) {
+            next.commands.append(&mut following);
+            next.inputs.append(&mut inputs);
         }
     }
 }

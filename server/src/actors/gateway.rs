@@ -24,7 +24,7 @@ mod tick;
 mod words;
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
@@ -33,7 +33,7 @@ use std::time::Duration;
 use actix::prelude::*;
 use bytes::Bytes;
 use protocol::close::CloseCode;
-use protocol::ids::{ChunkId, EntityId, PersonId, SessionId, ShardId};
+use protocol::ids::{EntityId, PersonId, SessionId, ShardId};
 use protocol::message::ServerMessage;
 use protocol::message::client::Degree;
 use protocol::units::Tick;
@@ -57,7 +57,7 @@ use crate::shard::batch::{Command, StepOutput, Whereabouts};
 use crate::shard::viewer::ClientKey;
 use crate::status::StatusBoard;
 use crate::status::names::HostMetrics;
-use crate::store::{Batch, Epoch, Progress};
+use crate::store::{Batch, Epoch, Number, Progress};
 use crate::switchboard::Switchboard;
 
 pub use enter::Welcoming;
@@ -71,12 +71,27 @@ const OUTGOING_MAX: usize = 512;
 
 /// Somebody who may come in asks for a place.
 #[derive(Debug, Message)]
-#[rtype(result = "Result<Entered, Refusal>")]
+#[rtype(result = "Result<Entered, Unseated>")]
 pub struct Knock {
     /// Who.
     pub examined: Box<Examined>,
     /// Their connection.
     pub line: Line,
+}
+
+/// Why somebody who asked got no place.
+#[derive(Debug)]
+pub enum Unseated {
+    /// What was found out about them has changed since; it must be found out anew.
+    Stale,
+    /// They may not come in after all.
+    Refused(Refusal),
+}
+
+impl From<Refusal> for Unseated {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
 }
 
 /// A place in the world.
@@ -124,7 +139,7 @@ struct Client {
     actor: Addr<SessionActor>,
     ignored: BTreeMap<PersonId, Degree>,
     channels: BTreeSet<String>,
-    wanted: BTreeSet<ChunkId>,
+    wanted: ground::Wanted,
     role: Role,
     entered_ms: u64,
     muted_until_ms: u64,
@@ -132,6 +147,17 @@ struct Client {
 
 /// An avatar whose driver is away.
 struct Away {
+    since_ms: u64,
+}
+
+/// An avatar that was sent home, until what it left is surely in the store.
+struct Going {
+    /// The step that takes it out.
+    step: Tick,
+    /// The batch after which everything of it is written; nothing while that is not known.
+    number: Option<Number>,
+    /// What is kept of its owner, to be written once its last place is known.
+    record: Option<PersonRecord>,
     since_ms: u64,
 }
 
@@ -171,8 +197,11 @@ pub struct GatewayActor {
     people: BTreeMap<PersonId, PersonRecord>,
     owners: BTreeMap<EntityId, PersonId>,
     away: BTreeMap<EntityId, Away>,
+    going: BTreeMap<EntityId, Going>,
     post: Post,
-    unsaved: Vec<Batch>,
+    unsaved: VecDeque<Batch>,
+    /// The number of the newest batch that the store took.
+    appended: Number,
     progress: watch::Receiver<Progress>,
     whereabouts: Vec<Whereabouts>,
     ground: ground::Laid,
@@ -232,8 +261,10 @@ impl GatewayActor {
                 people: BTreeMap::new(),
                 owners: BTreeMap::new(),
                 away: BTreeMap::new(),
+                going: BTreeMap::new(),
                 post: Post::default(),
-                unsaved: Vec::new(),
+                unsaved: VecDeque::new(),
+                appended: Number::default(),
                 progress: outfit.lobby.store.subscribe(),
                 whereabouts: Vec::new(),
                 ground: ground::Laid::default(),
@@ -268,7 +299,8 @@ impl GatewayActor {
 
     /// Ends a client's stay with a reason; its avatar waits, unless it left for good.
     fn put_out(&mut self, client: ClientKey, refusal: &Refusal) {
-        let Some(gone) = self.unseat(client) else { return };
+        let stops = refusal.code == CloseCode::LendingEnded;
+        let Some(gone) = self.unseat(client, stops) else { return };
         self.metrics.closed(refusal.code);
         gone.line.close(refusal.code, &refusal.why);
     }
@@ -288,7 +320,7 @@ impl Actor for GatewayActor {
 }
 
 impl Handler<Knock> for GatewayActor {
-    type Result = Result<Entered, Refusal>;
+    type Result = Result<Entered, Unseated>;
 
     fn handle(&mut self, knock: Knock, ctx: &mut Self::Context) -> Self::Result {
         self.enter(*knock.examined, knock.line, ctx)
@@ -309,7 +341,7 @@ impl Handler<Gone> for GatewayActor {
     fn handle(&mut self, Gone { client, why, code }: Gone, _: &mut Self::Context) {
         match code {
             Some(code) => self.put_out(client, &Refusal::for_good(code, why)),
-            None => drop(self.unseat(client)),
+            None => drop(self.unseat(client, false)),
         }
     }
 }

@@ -6,13 +6,13 @@
 //!
 //! | out         | to      | when the receiver is full                       |
 //! |-------------|---------|-------------------------------------------------|
-//! | [`Stepped`] | gateway | fatal: the gateway takes one answer per step asked |
+//! | [`Stepped`] | gateway | waits there: one per shard and tick              |
 
 use std::time::Duration;
 
 use actix::prelude::*;
 use protocol::units::Tick;
-use tracing::{error, trace_span};
+use tracing::trace_span;
 
 use crate::io::clock;
 use crate::region::RegionIndex;
@@ -72,7 +72,7 @@ impl Actor for ShardActor {
 impl Handler<Step> for ShardActor {
     type Result = ();
 
-    fn handle(&mut self, Step { input, mut output }: Step, ctx: &mut Self::Context) {
+    fn handle(&mut self, Step { input, mut output }: Step, _: &mut Self::Context) {
         let (region, tick) = (self.region, input.tick);
         let span = trace_span!("step", shard = region.0, tick = tick.0).entered();
         let began = clock::instant();
@@ -80,9 +80,13 @@ impl Handler<Step> for ShardActor {
         let took = began.elapsed();
         drop(span);
         let stepped = Stepped { region, tick, output, took };
-        if self.gateway.try_send(stepped).is_err() {
-            error!(shard = region.0, tick = tick.0, "the gateway took no step; stopping");
-            ctx.stop();
-        }
+        self.answer(stepped);
+    }
+}
+
+impl ShardActor {
+    #[expect(clippy::disallowed_methods, reason = "one per step asked for; a lost one ends the beat")]
+    fn answer(&self, stepped: Stepped) {
+        self.gateway.do_send(stepped);
     }
 }

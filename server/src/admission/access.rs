@@ -168,6 +168,13 @@ impl Access {
         until.is_some_and(|until_s| until_s.is_none_or(|until_s| now_s < until_s))
     }
 
+    /// Returns the Unix time in milliseconds until which `who` may not speak; 0 if they may.
+    #[must_use]
+    pub fn muted_until_ms(&self, who: PersonId) -> u64 {
+        let until = self.mutes.get(&who);
+        until.map_or(0, |until_s| until_s.map_or(u64::MAX, |until_s| until_s.saturating_mul(1_000)))
+    }
+
     /// Forgets bans and mutes that ended before `now_s`.
     pub fn expire(&mut self, now_s: u64) {
         self.bans.expire(now_s);

@@ -49,10 +49,6 @@ use crate::status::{LogTail, StatusBoard};
 use crate::store::{Batch, Epoch, Store, StoreError, Stored, Tree};
 use crate::world::Manifest;
 
-/// Ticks that world time jumps ahead at a start, so that it never runs twice over what was not
-/// saved: the positions' interval at most, doubled.
-const RESTART_TICKS: u64 = 200;
-
 /// How often the certificate is looked at: it is good for days.
 const CERTIFICATE_EVERY: Duration = Duration::from_secs(6 * 3_600);
 
@@ -381,7 +377,10 @@ fn furnish(base: &Base, store: &SledStore, mint: &mut IdMint) -> Result<ClockRow
     let stored = store.read(Tree::World, &rows::clock_key())?.and_then(Stored::live);
     if let Some(record) = stored {
         let clock = rows::read_clock(&record).map_err(|bad| damaged(&bad))?;
-        return Ok(ClockRow { tick: clock.tick.after(RESTART_TICKS), ..clock });
+        // World time never runs twice over what was not saved: it jumps past two intervals.
+        let (interval_s, hz) = (base.config.store.position_interval_s, base.config.world.tick_hz);
+        let ahead = 2 * u64::from(interval_s) * u64::from(hz);
+        return Ok(ClockRow { tick: clock.tick.after(ahead), ..clock });
     }
     let spawn = base.manifest.spawn();
     let layout = starter::layout(base.manifest.seed, spawn.x, spawn.z, &base.book);
@@ -435,9 +434,43 @@ fn listen(config: &Config, identity: &Identity) -> Result<quinn::Endpoint, HostE
     let issued = tls::issue(identity, clock::unix_s())?;
     let server = tls::server_config(&issued, config)?;
     let socket = quic::bind(config.server.listen).map_err(failed)?;
-    let endpoint = quinn::EndpointConfig::default();
+    let endpoint = endpoint_config(identity);
     let runtime = Arc::new(quinn::TokioRuntime);
     quinn::Endpoint::new(endpoint, Some(server), socket, runtime).map_err(failed)
+}
+
+/// Returns how connections are named and disowned: with keys that outlive the process, so that a
+/// server started anew tells the clients of its predecessor at once that their connections are
+/// gone, and they come back instead of waiting for silence.
+fn endpoint_config(identity: &Identity) -> quinn::EndpointConfig {
+    let reset = identity.derive("ecumene 1 quic resets");
+    let reset = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &reset);
+    let mut config = quinn::EndpointConfig::new(Arc::new(reset));
+    config.cid_generator(|| Box::new(ConnectionIds));
+    config
+}
+
+/// Names connections at random. Unlike quinn's own names, those of an earlier run are not taken
+/// for noise, but disowned.
+struct ConnectionIds;
+
+impl ConnectionIds {
+    /// Bytes of one: two connections in 2^32 share one by chance.
+    const BYTES: usize = 8;
+}
+
+impl quinn::ConnectionIdGenerator for ConnectionIds {
+    fn generate_cid(&mut self) -> quinn::ConnectionId {
+        quinn::ConnectionId::new(&rng::random::<{ Self::BYTES }>())
+    }
+
+    fn cid_len(&self) -> usize {
+        Self::BYTES
+    }
+
+    fn cid_lifetime(&self) -> Option<Duration> {
+        None
+    }
 }
 
 /// Issues a new certificate in good time; connections that stand keep theirs.

@@ -3,7 +3,7 @@
 //! It runs on threads that do not tick, for signatures and records take their time. What it found
 //! is judged by [`admission::decide`]; the gateway gives the places.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
@@ -15,21 +15,25 @@ use protocol::rules::Thing;
 use protocol::units::{Position, Yaw};
 
 use crate::admission::access::Access;
-use crate::admission::rates::HandshakeRates;
+use crate::admission::bans::Subject;
+use crate::admission::rates::{HandshakeRates, Rate};
 use crate::admission::{self, Admitted, Policy, Refusal};
 use crate::config::Config;
 use crate::directory::Directory;
-use crate::identity::Identity;
+use crate::identity::{Identity, PublicKey};
 use crate::io::clock;
 use crate::people::{PersonRecord, first_appearance, first_place};
 use crate::rows;
 use crate::status::names::HostMetrics;
-use crate::store::{Batch, Key, Store, StoreError, Stored, Tree};
+use crate::store::{Batch, Key, Number, Store, StoreError, Stored, Tree};
 use crate::ticket::Ticket;
 use crate::token;
 
 /// What a server's tickets are sealed for.
 const TICKET_PURPOSE: &str = "ecumene 1 resume tickets";
+
+/// Records remembered until the store shows them: it does within milliseconds.
+const FRESH_MAX: usize = 256;
 
 /// What the lobby needs to know of the server.
 pub struct Lobby {
@@ -53,6 +57,8 @@ pub struct Lobby {
     mint: Mutex<IdMint>,
     tokens: token::Mint,
     ticket_key: [u8; 32],
+    /// Records made lately, which the store may not show yet.
+    fresh: Mutex<VecDeque<PersonRecord>>,
 }
 
 /// Somebody who may come in, with what is kept of them.
@@ -62,14 +68,18 @@ pub struct Examined {
     pub admitted: Admitted,
     /// The avatar's owner, as stored: themselves, or who lent it to them.
     pub owner: PersonRecord,
-    /// Unix time in seconds until which they may drive it.
-    pub drives_until_s: u64,
     /// What the avatar holds.
     pub things: Vec<Thing>,
     /// The stay they continue.
     pub resumes: Option<SessionId>,
     /// What they said.
     pub hello: Hello,
+    /// By what they can be banned.
+    pub subjects: Vec<Subject>,
+    /// Everything up to this batch was in what was read.
+    pub as_of: Number,
+    /// Unix time in milliseconds at which it was read.
+    pub at_ms: u64,
 }
 
 impl Lobby {
@@ -103,6 +113,7 @@ impl Lobby {
             metrics: HostMetrics::default(),
             rates: Mutex::new(rates),
             mint: Mutex::new(mint),
+            fresh: Mutex::default(),
         }
     }
 
@@ -118,7 +129,18 @@ impl Lobby {
         self.mint.lock().unwrap_or_else(PoisonError::into_inner).mint()
     }
 
-    /// Finds out who said `hello`, and whether they may come in.
+    /// Returns how many datagrams a client may send.
+    #[must_use]
+    pub fn datagram_rate(&self) -> Rate {
+        let config = self.config.read().unwrap_or_else(PoisonError::into_inner);
+        let per_s = config.admission.datagrams_per_s;
+        #[expect(clippy::cast_possible_truncation, reason = "configured to be 10,000 at most")]
+        #[expect(clippy::cast_sign_loss, reason = "configured to be positive")]
+        let burst = per_s.ceil() as u32;
+        Rate { per_s, burst }
+    }
+
+    /// Finds out who said `hello`, and whether they may come in; `is_first` counts as a try.
     ///
     /// # Errors
     /// The [`Refusal`] to send.
@@ -127,12 +149,12 @@ impl Lobby {
         hello: Hello,
         peer: SocketAddr,
         nonce: &[u8; 32],
+        is_first: bool,
     ) -> Result<Examined, Refusal> {
-        let rated = self
-            .rates
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take(peer.ip(), clock::unix_ms());
+        let (as_of, at_ms) = (self.store.durable(), clock::unix_ms());
+        let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
+        let rated = if is_first { rates.take(peer.ip(), at_ms) } else { Ok(()) };
+        drop(rates);
         if let Err(wait_ms) = rated {
             let wait_s = u32::try_from(wait_ms / 1_000).unwrap_or(u32::MAX).saturating_add(1);
             let why = "too many connections from this address";
@@ -142,13 +164,16 @@ impl Lobby {
         let admitted = self.admit(&hello, peer, nonce, ticket)?;
         let own = self.own_record(&admitted).map_err(out_of_order)?;
         let asked = hello.drive.filter(|&avatar| avatar != own.avatar);
-        let (owner, drives_until_s) = match asked {
-            None => (own, u64::MAX),
-            Some(avatar) => self.borrowed(avatar, admitted.person)?,
+        let owner = match asked {
+            None => own,
+            Some(avatar) => self.borrowed(avatar)?,
         };
         let things = self.held_things(owner.person).map_err(out_of_order)?;
         let resumes = ticket.map(|ticket| ticket.session);
-        Ok(Examined { admitted, owner, drives_until_s, things, resumes, hello })
+        let key = hello.identity.as_ref().map(|proof| Subject::Key(PublicKey(proof.key)));
+        let known = [Subject::Person(admitted.person), Subject::from(peer.ip())];
+        let subjects = known.into_iter().chain(key).collect();
+        Ok(Examined { admitted, owner, things, resumes, hello, subjects, as_of, at_ms })
     }
 
     fn ticket_of(&self, hello: &Hello) -> Result<Option<Ticket>, Refusal> {
@@ -198,6 +223,11 @@ impl Lobby {
         if let Some(record) = self.record_of(person)? {
             return Ok(record);
         }
+        // Two first visits at once must not become two avatars.
+        let mut fresh = self.fresh.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(record) = fresh.iter().find(|record| record.person == person) {
+            return Ok(record.clone());
+        }
         let record = PersonRecord {
             person,
             name: admitted.name.clone(),
@@ -213,6 +243,10 @@ impl Lobby {
         batch.put(Tree::People, rows::person_key(person), rows::person_row(&record));
         batch.put(Tree::World, rows::owner_key(record.avatar), rows::owner_row(person));
         self.store.append(batch)?;
+        fresh.push_back(record.clone());
+        if fresh.len() > FRESH_MAX {
+            fresh.pop_front();
+        }
         Ok(record)
     }
 
@@ -222,8 +256,9 @@ impl Lobby {
         rows::read_person(&record).map(Some).map_err(|bad| damaged(&bad))
     }
 
-    /// Returns the owner of an avatar that `driver` was lent, and until when.
-    fn borrowed(&self, avatar: EntityId, driver: PersonId) -> Result<(PersonRecord, u64), Refusal> {
+    /// Returns the owner of an avatar that somebody wants to borrow; whether they may is decided
+    /// where the newest word on it is.
+    fn borrowed(&self, avatar: EntityId) -> Result<PersonRecord, Refusal> {
         let refused = || {
             let why = format!("avatar {avatar} is not lent to you; ask its owner");
             Refusal::for_good(CloseCode::Unauthorized, why)
@@ -232,9 +267,7 @@ impl Lobby {
             self.store.read(Tree::World, &rows::owner_key(avatar)).map_err(out_of_order)?;
         let owner = stored.and_then(Stored::live).ok_or_else(refused)?;
         let owner = rows::read_owner(&owner).map_err(|bad| out_of_order(damaged(&bad)))?;
-        let record = self.record_of(owner).map_err(out_of_order)?.ok_or_else(refused)?;
-        let until = record.driven_until(driver, clock::unix_s()).ok_or_else(refused)?;
-        Ok((record, until))
+        self.record_of(owner).map_err(out_of_order)?.ok_or_else(refused)
     }
 
     fn held_things(&self, person: PersonId) -> Result<Vec<Thing>, StoreError> {

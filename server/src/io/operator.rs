@@ -79,6 +79,7 @@ pub struct Host {
     board: Arc<StatusBoard>,
     telemetry: Arc<Telemetry>,
     settings: Arc<Mutex<Settings>>,
+    deciding: Arc<Mutex<()>>,
     place: Arc<Place>,
     stopped: Arc<Notify>,
 }
@@ -113,6 +114,7 @@ impl Host {
             board,
             telemetry,
             settings: Arc::new(Mutex::new(settings)),
+            deciding: Arc::default(),
             place: Arc::new(place),
             stopped: Arc::new(Notify::new()),
         }
@@ -207,17 +209,19 @@ impl Host {
     /// Makes a decision, writes it down, and lets the running world feel it.
     async fn decide(&self, request: &AdminRequest) -> AdminReply {
         let reply = {
-            let mut access = self.tokens.access.write().unwrap_or_else(PoisonError::into_inner);
-            let before = access.clone();
+            let _one_at_a_time = self.deciding.lock().unwrap_or_else(PoisonError::into_inner);
+            // The door reads these decisions on the ticking thread: nobody holds them over a write.
+            let mut access =
+                self.tokens.access.read().unwrap_or_else(PoisonError::into_inner).clone();
             let mint = Mint::new(&self.tokens.identity);
             let context = self.context(&mint);
             match decide(&mut access, request, &context.with(&Names(&self.lobby.directory))) {
                 Some(Ok(reply)) => {
-                    if !request.only_looks()
-                        && let Err(error) = write_access(&self.data, &access)
-                    {
-                        *access = before;
-                        return AdminReply::Failed(error.to_string());
+                    if !request.only_looks() {
+                        if let Err(error) = write_access(&self.data, &access) {
+                            return AdminReply::Failed(error.to_string());
+                        }
+                        *self.tokens.access.write().unwrap_or_else(PoisonError::into_inner) = access;
                     }
                     reply
                 }

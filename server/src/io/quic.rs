@@ -3,7 +3,7 @@
 //! A connection is greeted, says hello, is examined away from the ticking thread, and knocks at
 //! the gateway. What anyone may do is decided elsewhere.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -23,11 +23,12 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tracing::{Instrument, debug, debug_span};
 
-use crate::actors::gateway::{Entered, GatewayActor, Knock};
+use crate::actors::gateway::{Entered, GatewayActor, Knock, Unseated};
 use crate::actors::session::{Broke, Said, SessionActor};
 use crate::admission::Refusal;
+use crate::admission::rates::{Bucket, Rate};
 use crate::io::lobby::Lobby;
-use crate::io::rng;
+use crate::io::{clock, rng};
 use crate::shard::viewer::ClientKey;
 use crate::status::names::HostMetrics;
 
@@ -37,6 +38,15 @@ const HANDSHAKES_MAX: usize = 512;
 
 /// Handshakes in progress from which on an address must prove itself first.
 const HANDSHAKES_TRUSTED_MAX: usize = 128;
+
+/// Times that somebody who left a moment ago is examined anew: five seconds in all.
+const KNOCKS_MAX: u32 = 100;
+
+/// How long to wait in between: a few commits of the store.
+const KNOCK_AGAIN: Duration = Duration::from_millis(50);
+
+/// How long a chunk may take to reach a client before it is given up.
+const CHUNK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a client may take to say hello.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
@@ -147,7 +157,9 @@ impl Visit {
             Ok(entered) => {
                 drop(self.under_way);
                 let metrics = self.lobby.metrics.clone();
-                carry(connection, entered, (send, recv), (control, metrics), self.inbox);
+                let rate = self.lobby.datagram_rate();
+                let control = (control, metrics, rate);
+                carry(connection, entered, (send, recv), control, self.inbox);
                 Ok(())
             }
             Err(refusal) => {
@@ -164,16 +176,33 @@ impl Visit {
         hello: Hello,
         nonce: [u8; 32],
     ) -> Result<Entered, Refusal> {
-        let lobby = Arc::clone(&self.lobby);
-        // Signatures and records cost a fraction of a millisecond: never on the ticking thread.
-        let examined =
-            tokio::task::spawn_blocking(move || lobby.examine(hello, peer, &nonce)).await;
-        let examined = examined
-            .map_err(|_| Refusal::for_good(CloseCode::Internal, "the examination failed"))??;
-        let knock = Knock { examined: Box::new(examined), line: Line(connection.clone()) };
-        let answer = self.gateway.send(knock).await;
-        answer.map_err(|_| Refusal::for_good(CloseCode::Stopping, "the server is stopping"))?
+        let mut hello = Some(hello);
+        for attempt in 0..KNOCKS_MAX {
+            let lobby = Arc::clone(&self.lobby);
+            let said = hello.take().ok_or_else(|| again_later())?;
+            // Signatures and records cost a fraction of a millisecond: never on the ticking thread.
+            let examine = move || lobby.examine(said, peer, &nonce, attempt == 0);
+            let examined = tokio::task::spawn_blocking(examine).await;
+            let failed = |_| Refusal::for_good(CloseCode::Internal, "the examination failed");
+            let examined = examined.map_err(failed)??;
+            let again = examined.hello.clone();
+            let knock = Knock { examined: Box::new(examined), line: Line(connection.clone()) };
+            let stopping = |_| Refusal::for_good(CloseCode::Stopping, "the server is stopping");
+            match self.gateway.send(knock).await.map_err(stopping)? {
+                Ok(entered) => return Ok(entered),
+                Err(Unseated::Refused(refusal)) => return Err(refusal),
+                // They left a moment ago and what they left is being written: look again.
+                Err(Unseated::Stale) => hello = Some(again),
+            }
+            tokio::time::sleep(KNOCK_AGAIN).await;
+        }
+        Err(again_later())
     }
+}
+
+fn again_later() -> Refusal {
+    let why = "what you left a moment ago is still being written";
+    Refusal::for_now(CloseCode::Internal, why, 2)
 }
 
 /// Starts carrying a client's streams and datagrams.
@@ -181,7 +210,7 @@ fn carry(
     connection: &Connection,
     entered: Entered,
     (send, recv): (SendStream, RecvStream),
-    (control, metrics): (Control, HostMetrics),
+    (control, metrics, rate): (Control, HostMetrics, Rate),
     inbox: Rc<RefCell<Inbox>>,
 ) {
     let Entered { client, session, outgoing } = entered;
@@ -189,8 +218,13 @@ fn carry(
     actix::spawn(read_control((control, metrics), recv, session.clone()));
     let connection = connection.clone();
     actix::spawn(async move {
+        let mut bucket = Bucket::full(rate, clock::unix_ms());
         let why = loop {
             match connection.read_datagram().await {
+                // One that sends too many fills nobody's inbox but its own.
+                Ok(_) if bucket.take(rate, clock::unix_ms()).is_err() => {
+                    inbox.borrow_mut().refused += 1;
+                }
                 Ok(datagram) => inbox.borrow_mut().put(client, &datagram),
                 Err(error) => break error,
             }
@@ -224,8 +258,17 @@ impl Line {
     }
 
     /// Begins to send one chunk of ground on a stream of its own.
-    pub fn send_chunk(&self, head: Vec<u8>, bytes: Arc<[u8]>) {
-        actix::spawn(send_chunk(self.0.clone(), head, bytes));
+    ///
+    /// `sending` counts it until it is sent or given up.
+    pub fn send_chunk(&self, head: Vec<u8>, bytes: Arc<[u8]>, sending: &Rc<Cell<usize>>) {
+        let (line, sending) = (self.0.clone(), Rc::clone(sending));
+        sending.set(sending.get() + 1);
+        actix::spawn(async move {
+            if timeout(CHUNK_TIMEOUT, send_chunk(line, head, bytes)).await.is_err() {
+                debug!("a client takes no ground");
+            }
+            sending.set(sending.get().saturating_sub(1));
+        });
     }
 }
 

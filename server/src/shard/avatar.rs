@@ -26,8 +26,6 @@ pub struct Avatar {
     pub viewer: Option<Box<Viewer>>,
     /// The client's number for the act it is at.
     pub busy_request: Option<u32>,
-    /// Whether it may not write.
-    pub is_muted: bool,
 }
 
 impl Avatar {
@@ -35,6 +33,6 @@ impl Avatar {
     #[must_use]
     pub fn new(id: EntityId, person: PersonId, about: Arc<About>, body: Body) -> Self {
         let inputs = InputQueue::default();
-        Self { id, person, about, body, inputs, viewer: None, busy_request: None, is_muted: false }
+        Self { id, person, about, body, inputs, viewer: None, busy_request: None }
     }
 }

@@ -41,10 +41,12 @@ pub enum Command {
         /// Who is not to be shown.
         hidden: BTreeSet<EntityId>,
     },
-    /// Stops showing; the avatar stays, away.
+    /// Stops showing; the avatar stays, away, and stands still.
     Detach {
         /// Which avatar.
         avatar: EntityId,
+        /// Whether it also stops what it is at: the driver's right has ended.
+        stops: bool,
     },
     /// Does something.
     Do {
@@ -89,13 +91,6 @@ pub enum Command {
         /// Whether to hide.
         hidden: bool,
     },
-    /// Forbids somebody to write, or allows it again.
-    Mute {
-        /// Whose avatar.
-        avatar: EntityId,
-        /// Whether to forbid.
-        muted: bool,
-    },
     /// Puts an avatar somewhere else, as an operator wishes.
     Place {
         /// Which avatar.
@@ -113,6 +108,39 @@ pub enum Command {
     ForgetGhosts(RegionIndex),
     /// Something that happened next door and can be perceived here.
     Ripple(Arc<Ripple>),
+}
+
+impl Command {
+    /// Returns the client's number for what it waits to be answered.
+    #[must_use]
+    pub const fn request(&self) -> Option<u32> {
+        if let Self::Do { request, .. } | Self::Say { request, .. } = self {
+            return Some(*request);
+        }
+        None
+    }
+
+    /// Returns the avatar without which the command means nothing.
+    #[must_use]
+    pub const fn avatar(&self) -> Option<EntityId> {
+        match self {
+            Self::Leave { avatar }
+            | Self::Attach { avatar, .. }
+            | Self::Detach { avatar, .. }
+            | Self::Do { avatar, .. }
+            | Self::Cancel { avatar, .. }
+            | Self::Say { avatar, .. }
+            | Self::Wear { avatar, .. }
+            | Self::Hide { avatar, .. }
+            | Self::Place { avatar, .. } => Some(*avatar),
+            Self::Enter(_)
+            | Self::Ground(_)
+            | Self::Things(_)
+            | Self::Ghosts(_)
+            | Self::ForgetGhosts(_)
+            | Self::Ripple(_) => None,
+        }
+    }
 }
 
 /// Something perceivable that spreads from a place.
@@ -180,6 +208,10 @@ pub struct StepOutput {
     pub journal: Vec<Entry>,
     /// Who leaves for another region.
     pub travellers: Vec<(RegionIndex, Box<Traveller>)>,
+    /// Commands for avatars that are not here: they follow a traveller, or mean nothing any more.
+    pub strays: Vec<Command>,
+    /// Who has left the world, and where they stood.
+    pub departed: Vec<Whereabouts>,
     /// What neighbours are shown.
     pub ghosts: Vec<(RegionIndex, GhostBatch)>,
     /// What neighbours may perceive.

@@ -16,6 +16,10 @@ use crate::region::{Region, RegionIndex};
 /// Ticks for which ghosts of a silent neighbour move on by their velocity: a quarter second.
 const CARRIED_TICKS_MAX: u64 = 5;
 
+/// Ticks for which a neighbour is not told yet that somebody went to another shard: that shard
+/// tells of them within three.
+const HANDED_TICKS: u64 = 6;
+
 /// What one shard tells a neighbour about one tick.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GhostBatch {
@@ -38,6 +42,8 @@ pub struct Border {
     pub region: Region,
     band_cm: i32,
     told: BTreeMap<EntityId, (EntityState, u32)>,
+    /// Who went to another shard, and when the neighbour is told, unless they are back.
+    handed: BTreeMap<EntityId, Tick>,
     heard_at: Tick,
 }
 
@@ -45,12 +51,24 @@ impl Border {
     /// Returns the border to `region`, whose shard is told of everything within `band_cm` of it.
     #[must_use]
     pub const fn new(region: Region, band_cm: i32) -> Self {
-        Self { region, band_cm, told: BTreeMap::new(), heard_at: Tick(0) }
+        Self {
+            region,
+            band_cm,
+            told: BTreeMap::new(),
+            handed: BTreeMap::new(),
+            heard_at: Tick(0),
+        }
+    }
+
+    /// Makes sure that the neighbour is told that an entity is gone, whoever told of it.
+    pub fn owe(&mut self, id: EntityId) {
+        self.told.entry(id).or_default();
     }
 
     /// Forgets what was told: the neighbour's shard starts anew.
     pub fn forget(&mut self) {
         self.told.clear();
+        self.handed.clear();
     }
 
     /// Returns what the neighbour must know of this tick, nothing if all is as it was.
@@ -78,9 +96,19 @@ impl Border {
                 _ => batch.entered.push((entity.id, entity.state, Arc::clone(&entity.about))),
             }
             told.insert(entity.id, now);
+            self.handed.remove(&entity.id);
         }
-        batch.left.extend(self.told.keys());
-        self.told = told;
+        for (id, _) in std::mem::replace(&mut self.told, told) {
+            // Whoever was handed over is told of by another shard soon; until then the neighbour
+            // goes on showing what it knows, and nobody sees a gap.
+            let is_handed = entities.by_id(id).is_some_and(|entity| entity.owner != Owner::Here);
+            if is_handed {
+                self.handed.insert(id, tick.after(HANDED_TICKS));
+            } else {
+                batch.left.push(id);
+            }
+        }
+        batch.left.extend(self.handed.extract_if(.., |_, due| *due <= tick).map(|(id, _)| id));
         let is_empty = batch.entered.is_empty() && batch.moved.is_empty() && batch.left.is_empty();
         (!is_empty).then_some(batch)
     }

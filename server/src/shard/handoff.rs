@@ -7,11 +7,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use protocol::ids::EntityId;
-use protocol::rules::{Act, Effect, Offer, OfferEnd, Outcome, ThingsRecord, Why};
+use protocol::rules::{Act, Effect, Offer, OfferEnd, Outcome, ThingsRecord};
 
 use super::avatar::Avatar;
-use super::batch::{StepOutput, Traveller};
+use super::batch::{StepOutput, Traveller, Whereabouts};
 use super::entities::{Entity, Owner};
+use super::input::InputQueue;
 use super::viewer::{ClientKey, Viewer};
 use super::{MARGIN_CM, Shard};
 use crate::region::RegionIndex;
@@ -57,14 +58,19 @@ impl Shard {
 
     /// Takes an avatar out of the world, with what it holds.
     pub(super) fn leave(&mut self, id: EntityId, output: &mut StepOutput) {
-        self.stop_act(id, Why::Idle, output);
+        self.stop_act(id, output);
         let is_party = |offer: &&Offer| offer.from == id || offer.to == id;
         let open = self.things.offers().filter(is_party);
         let end = OfferEnd::Withdrawn;
         let effects = open.map(|offer| Effect::EndOffer { offer: offer.id, end }).collect();
         self.realize(Outcome { effects, ..Outcome::default() }, None, output);
-        if self.take_out(id).is_some() {
+        if let Some((avatar, _)) = self.take_out(id) {
             self.entities.remove(id);
+            output.departed.push(Whereabouts::of(id, avatar.person, &avatar.body));
+            // A neighbour that still shows it as a ghost must hear that it is gone.
+            for border in &mut self.borders {
+                border.owe(id);
+            }
         }
     }
 
@@ -78,14 +84,18 @@ impl Shard {
     ) {
         let Some(avatar) = self.avatars.get_mut(&id) else { return };
         avatar.viewer = Some(Box::new(Viewer::new(client, self.rules.motion.hz, hidden)));
-        avatar.inputs = super::input::InputQueue::default();
+        avatar.inputs = InputQueue::facing(avatar.body.yaw);
         self.tell_holding(id, None, output);
     }
 
     /// Shows nothing to the avatar's client any more.
-    pub(super) fn detach(&mut self, id: EntityId) {
+    pub(super) fn detach(&mut self, id: EntityId, stops: bool, output: &mut StepOutput) {
         let Some(avatar) = self.avatars.get_mut(&id) else { return };
         avatar.viewer = None;
+        avatar.inputs = InputQueue::facing(avatar.body.yaw);
+        if stops {
+            self.stop_act(id, output);
+        }
     }
 
     /// Hands over everyone who has walked out of the region.

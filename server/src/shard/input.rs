@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 
 use protocol::input::Input;
+use protocol::units::Yaw;
 
 /// Inputs waiting per avatar: 400 ms at 20 Hz; more would be lag, not protection against it.
 const WAITING_MAX: usize = 8;
@@ -27,6 +28,12 @@ pub struct InputQueue {
 }
 
 impl InputQueue {
+    /// Returns a queue without inputs: the body stands and looks towards `yaw`.
+    #[must_use]
+    pub fn facing(yaw: Yaw) -> Self {
+        Self { current: Input { yaw, ..Input::default() }, ..Self::default() }
+    }
+
     /// Returns the number of the newest input that was applied.
     #[must_use]
     pub const fn applied(&self) -> u64 {

@@ -23,6 +23,9 @@ use super::batch::{Change, Entry, Letter, StepOutput};
 use super::entities::{About, Entity, Owner};
 use crate::region::RegionIndex;
 
+/// How far a ghost may be from where it is shown: a tick of running, and rounding.
+const GHOST_SLACK_CM: u32 = 100;
+
 /// Ticks between two looks at things that change by themselves: once a second at 20 Hz.
 const REGROW_TICKS: u64 = 20;
 
@@ -51,7 +54,7 @@ impl View for Scene<'_> {
     fn actor(&self, id: EntityId) -> Option<ActorView> {
         if let Some(avatar) = self.shard.avatars.get(&id) {
             let (position, yaw) = (avatar.body.position(), avatar.body.yaw);
-            return Some(ActorView { position, yaw, muted: avatar.is_muted });
+            return Some(ActorView { position, yaw, muted: false });
         }
         // Somebody across the border can be waved at; dealing with them goes over there.
         let ghost = self.shard.entities.by_id(id)?;
@@ -71,7 +74,7 @@ impl View for Scene<'_> {
 }
 
 impl Shard {
-    /// Begins an act, here or, if it is about something of a neighbour's, over there.
+    /// Begins an act, here or, if it is about something of a neighbour's in reach, over there.
     pub(super) fn begin_act(
         &mut self,
         id: EntityId,
@@ -79,11 +82,14 @@ impl Shard {
         act: Act,
         output: &mut StepOutput,
     ) {
-        if let Some(region) = self.elsewhere(&act) {
-            self.send_over(id, region, Some((request, act)), output);
-            return;
+        let Some(region) = self.elsewhere(&act) else {
+            return self.begin_act_here(id, request, &act, output);
+        };
+        // Who names something far away stays where they are, and is told.
+        match self.too_far(id, &act) {
+            Some(why) => self.tell(id, Refused { request, why }.into(), None, output),
+            None => self.send_over(id, region, Some((request, act)), output),
         }
-        self.begin_act_here(id, request, &act, output);
     }
 
     pub(super) fn begin_act_here(
@@ -117,6 +123,14 @@ impl Shard {
         }
     }
 
+    /// Returns why somebody cannot reach the target of an act across the border, if so.
+    fn too_far(&self, id: EntityId, act: &Act) -> Option<Why> {
+        let here = self.avatars.get(&id)?.body.position();
+        let there = self.entities.by_id(act.target?)?.state.position;
+        let (cm, reach_cm) = (rules::reach_to(here, there), act.verb.row().reach_cm);
+        (cm > reach_cm.saturating_add(GHOST_SLACK_CM)).then_some(Why::TooFar { cm, reach_cm })
+    }
+
     /// Returns whose shard must carry an act out, if it is not this one.
     fn elsewhere(&self, act: &Act) -> Option<RegionIndex> {
         let is_between = match act.verb {
@@ -134,6 +148,13 @@ impl Shard {
             | Verb::Write => true,
             Verb::Accept | Verb::Decline | Verb::Withdraw => {
                 let Args::Offer(offer) = act.args else { return None };
+                if let Some(offer) = self.things.offer(offer) {
+                    // The one who asked came over; the one who offered still stands next door.
+                    return match self.entities.by_id(offer.from)?.owner {
+                        Owner::Here => None,
+                        Owner::Neighbour(region) => Some(region),
+                    };
+                }
                 return self.offers_gone.get(&offer).copied();
             }
             Verb::Drop | Verb::Build | Verb::Greet | Verb::Emote | Verb::Say | Verb::Stop => false,
@@ -159,7 +180,7 @@ impl Shard {
             .map(|work| work.actor)
             .collect();
         for id in left {
-            self.stop_act(id, Why::Idle, output);
+            self.stop_act(id, output);
         }
         for id in self.things.due(self.tick) {
             let mut mint = self.mint.lend();
@@ -189,18 +210,14 @@ impl Shard {
     pub(super) fn cancel(&mut self, id: EntityId, request: u32, output: &mut StepOutput) {
         let busy = self.avatars.get(&id).and_then(|avatar| avatar.busy_request);
         if busy == Some(request) {
-            self.stop_act(id, Why::Idle, output);
+            self.stop_act(id, output);
         }
     }
 
-    /// Stops what somebody is at, if anything; it is refused with `why`.
-    pub(super) fn stop_act(&mut self, id: EntityId, why: Why, output: &mut StepOutput) {
+    /// Stops what somebody is at, if anything; they are told.
+    pub(super) fn stop_act(&mut self, id: EntityId, output: &mut StepOutput) {
         let Some(outcome) = rules::interrupt(id, &Scene { shard: self }) else { return };
         self.realize(outcome, None, output);
-        let request = self.avatars.get_mut(&id).and_then(|avatar| avatar.busy_request.take());
-        if let Some(request) = request {
-            self.tell(id, Refused { request, why }.into(), None, output);
-        }
     }
 
     /// Puts a stored thing, or a traveller's, in.
@@ -310,8 +327,16 @@ impl Shard {
                 | Effect::Create(_)
                 | Effect::Consume { .. }
                 | Effect::Set { .. }
-                | Effect::Begin(_)
-                | Effect::EndWork { .. } => {}
+                | Effect::Begin(_) => {}
+                Effect::EndWork { actor } => {
+                    // What was finished has its answer; what was stopped gets it here.
+                    let avatar = self.avatars.get_mut(actor);
+                    let request = avatar.and_then(|avatar| avatar.busy_request.take());
+                    if let Some(request) = request {
+                        let why = Why::Idle;
+                        self.tell(*actor, Refused { request, why }.into(), None, output);
+                    }
+                }
             }
         }
         read

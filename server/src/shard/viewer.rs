@@ -147,6 +147,15 @@ impl Viewer {
         }
     }
 
+    /// Finds those again that got another slot: who was forgotten and told of anew in one tick.
+    fn find_again(&mut self, entities: &Entities) {
+        for tracked in &mut self.tracked {
+            if entities.get(tracked.slot).is_none_or(|entity| entity.id != tracked.id) {
+                tracked.slot = entities.slot(tracked.id).unwrap_or(Slot::MAX);
+            }
+        }
+    }
+
     /// Looks around from `here`: decides who is shown, and returns what there is to announce.
     pub fn look_around(
         &mut self,
@@ -156,6 +165,7 @@ impl Viewer {
         entities: &Entities,
         scratch: &mut Scratch,
     ) -> Option<Announce> {
+        self.find_again(entities);
         self.rank((own, here, reach_cm), grid, entities, scratch);
         let mut vanish = Vec::new();
         let mut kept = 0;

@@ -1,22 +1,24 @@
 //! Coming in and going: places, welcomes, and avatars whose drivers are away.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use actix::prelude::*;
 use protocol::close::CloseCode;
-use protocol::ids::{ContentHash, EntityId, SessionId};
+use protocol::ids::{ContentHash, EntityId, PersonId, SessionId};
 use protocol::message::client::Degree;
 use protocol::message::common::features;
-use protocol::message::server::{Being, Welcome, WorldName};
+use protocol::message::server::{Being, Pace, Welcome, WorldName};
 use protocol::motion::{Body, MotionRules};
 use tokio::sync::mpsc;
 use tracing::info;
 
-use super::{Away, Client, Entered, GatewayActor, OUTGOING_MAX};
+use super::ground::Wanted;
+use super::{Away, Client, Entered, GatewayActor, Going, OUTGOING_MAX, Unseated};
 use crate::actors::session::SessionActor;
 use crate::admission::rates::SessionRates;
-use crate::admission::{Refusal, names};
+use crate::admission::bans::Subject;
+use crate::admission::{Admitted, Refusal, STAFF_PLACES, names};
 use crate::directory::Presence;
 use crate::io::clock;
 use crate::io::lobby::Examined;
@@ -24,10 +26,16 @@ use crate::io::quic::Line;
 use crate::people::PersonRecord;
 use crate::session::Session;
 use crate::shard::avatar::Avatar;
-use crate::shard::batch::{Command, Traveller};
+use crate::shard::batch::{Command, Traveller, Whereabouts};
 use crate::shard::entities::About;
 use crate::shard::viewer::ClientKey;
 use protocol::rules::ThingsRecord;
+
+/// Milliseconds after which what was found out about somebody is too old to go by.
+const EXAMINED_MS_MAX: u64 = 30_000;
+
+/// Seconds after which a client that met a full world may try again.
+const FULL_RETRY_S: u32 = 30;
 
 /// What every welcome says of the world.
 #[derive(Clone, Debug)]
@@ -47,17 +55,21 @@ impl GatewayActor {
         examined: Examined,
         line: Line,
         ctx: &mut Context<Self>,
-    ) -> Result<Entered, Refusal> {
+    ) -> Result<Entered, Unseated> {
         if self.stop.is_some() {
-            return Err(Refusal::for_now(CloseCode::Stopping, "the server is stopping", 10));
+            let why = "the server is stopping";
+            return Err(Refusal::for_now(CloseCode::Stopping, why, 10).into());
         }
-        let Examined { admitted, owner, drives_until_s, things, resumes, hello } = examined;
-        let (person, avatar) = (admitted.person, owner.avatar);
-        let is_owner = owner.person == person;
-        if !is_owner && self.routes.seat(avatar).is_some_and(|seat| seat.client.is_some()) {
-            let why = "the avatar is being driven by somebody else";
-            return Err(Refusal::for_now(CloseCode::Unauthorized, why, 10));
+        if self.is_stale(&examined) {
+            return Err(Unseated::Stale);
         }
+        let Examined { admitted, owner, things, resumes, hello, subjects, .. } = examined;
+        let person = admitted.person;
+        // Whoever is here already is kept as they are; the store may lag behind by seconds.
+        let mut record = self.people.get(&owner.person).cloned().unwrap_or(owner);
+        let avatar = record.avatar;
+        let is_owner = record.person == person;
+        let drives_until_s = self.check_again(&record, &admitted, &subjects)?;
         self.replace(person, avatar);
         let name = self.name_for(person, &admitted.name);
         let session = resumes
@@ -66,8 +78,6 @@ impl GatewayActor {
         let is_resumed = resumes == Some(session);
         let client = ClientKey(self.next_client);
         self.next_client += 1;
-        // Whoever is here already is kept as they are; the store may lag behind by seconds.
-        let mut record = self.people.get(&owner.person).cloned().unwrap_or(owner);
         if is_owner {
             record.name.clone_from(&name);
         }
@@ -77,16 +87,14 @@ impl GatewayActor {
         let (outgoing, taken) = mpsc::channel(OUTGOING_MAX);
         let rates = {
             let config =
-                self.outfit.config.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+                self.outfit.config.read().unwrap_or_else(PoisonError::into_inner);
             SessionRates::new(&config, clock::unix_ms())
         };
         let ignored = if is_owner { record.ignored.clone() } else { Default::default() };
-        let judge = Session::new(
-            (session, person, avatar),
-            (name.clone(), admitted.role),
-            ignored.clone(),
-            rates,
-        );
+        let mut judge =
+            Session::new((session, person, avatar), (name.clone(), admitted.role), rates);
+        judge.muted_until_ms = self.muted_until_ms(person);
+        let muted_until_ms = judge.muted_until_ms;
         let gateway = (ctx.address().recipient(), ctx.address().recipient());
         let actor = SessionActor::new(client, judge, gateway, Arc::clone(&self.beat.shared_tick));
         let actor = actor.start();
@@ -101,10 +109,10 @@ impl GatewayActor {
             actor: actor.clone(),
             ignored,
             channels: BTreeSet::new(),
-            wanted: BTreeSet::new(),
+            wanted: Wanted::default(),
             role: admitted.role,
             entered_ms: self.now_ms(),
-            muted_until_ms: 0,
+            muted_until_ms,
         };
         self.clients.insert(client, place);
         self.outfit.lobby.directory.put(
@@ -116,11 +124,15 @@ impl GatewayActor {
                 session,
                 client: Some(client),
                 region: self.outfit.regions.index_of(record.position),
-                muted_until: 0,
+                muted_until: muted_until_ms / 1_000,
             },
         );
         let record = self.newest(record);
         self.welcome(client, &record, (admitted.role.name(), is_resumed), &hello);
+        if let Some(coming) = self.beat.dilation.coming() {
+            let pace = Pace { permille: coming.permille, from: coming.from };
+            self.send(client, &pace.into());
+        }
         self.metrics.joins.increment(1);
         if is_resumed {
             self.metrics.resumes.increment(1);
@@ -129,8 +141,57 @@ impl GatewayActor {
         Ok(Entered { client, session: actor, outgoing: taken })
     }
 
+    /// Returns whether what was read of somebody may be older than what was done since.
+    fn is_stale(&self, examined: &Examined) -> bool {
+        let avatar = examined.owner.avatar;
+        let going = self.going.get(&avatar).filter(|_| self.routes.seat(avatar).is_none());
+        going.is_some_and(|going| going.number.is_none_or(|number| examined.as_of < number))
+            || clock::unix_ms().saturating_sub(examined.at_ms) > EXAMINED_MS_MAX
+    }
+
+    /// Judges again what may have changed since somebody was examined; returns until when (Unix
+    /// time in seconds) they may drive the avatar of `record`.
+    fn check_again(
+        &self,
+        record: &PersonRecord,
+        admitted: &Admitted,
+        subjects: &[Subject],
+    ) -> Result<u64, Refusal> {
+        let now_s = clock::unix_s();
+        let person = admitted.person;
+        let Some(drives_until_s) = record.driven_until(person, now_s) else {
+            let why = format!("avatar {} is not lent to you; ask its owner", record.avatar);
+            return Err(Refusal::for_good(CloseCode::Unauthorized, why));
+        };
+        let seat = self.routes.seat(record.avatar);
+        let driver = seat.and_then(|seat| self.clients.get(&seat.client?));
+        if record.person != person && driver.is_some_and(|driver| driver.person != person) {
+            let why = "the avatar is being driven by somebody else";
+            return Err(Refusal::for_now(CloseCode::Unauthorized, why, 10));
+        }
+        let access = self.outfit.lobby.access.read().unwrap_or_else(PoisonError::into_inner);
+        let ban = subjects.iter().find_map(|&subject| access.bans.find(subject, now_s));
+        if let Some(ban) = ban {
+            return Err(Refusal::for_good(CloseCode::Banned, ban.why.clone()));
+        }
+        let config = self.outfit.config.read().unwrap_or_else(PoisonError::into_inner);
+        let staff = if admitted.role.is_staff() { STAFF_PLACES } else { 0 };
+        let places = config.server.clients_max.saturating_add(staff) as usize;
+        let is_here = self.clients.values().any(|client| client.person == person);
+        if self.clients.len() >= places && !is_here {
+            let why = format!("all {} places are taken", config.server.clients_max);
+            return Err(Refusal::for_now(CloseCode::Full, why, FULL_RETRY_S));
+        }
+        Ok(drives_until_s)
+    }
+
+    fn muted_until_ms(&self, person: PersonId) -> u64 {
+        let access = self.outfit.lobby.access.read().unwrap_or_else(PoisonError::into_inner);
+        access.muted_until_ms(person)
+    }
+
     /// Puts out whoever drives this avatar, and the person's own earlier connection.
-    fn replace(&mut self, person: protocol::ids::PersonId, avatar: EntityId) {
+    fn replace(&mut self, person: PersonId, avatar: EntityId) {
         let replaced: Vec<ClientKey> = self
             .clients
             .iter()
@@ -143,7 +204,7 @@ impl GatewayActor {
         }
     }
 
-    fn name_for(&self, person: protocol::ids::PersonId, wanted: &str) -> String {
+    fn name_for(&self, person: PersonId, wanted: &str) -> String {
         names::distinct(wanted, |taken| {
             self.clients
                 .values()
@@ -176,6 +237,11 @@ impl GatewayActor {
         }
         self.routes.drive(avatar, client);
         let hidden = self.hidden_from(record);
+        // Whom one does not see does not see one either.
+        for &other in &hidden {
+            let hide = Command::Hide { avatar: other, other: avatar, hidden: true };
+            self.routes.command(other, hide);
+        }
         self.routes.command(avatar, Command::Attach { avatar, client, hidden });
     }
 
@@ -224,12 +290,12 @@ impl GatewayActor {
         self.send(client, &message.into());
     }
 
-    /// Takes a client off its avatar, which waits for it to come back.
-    pub(super) fn unseat(&mut self, client: ClientKey) -> Option<Client> {
+    /// Takes a client off its avatar, which waits for it to come back; `stops` what it is at.
+    pub(super) fn unseat(&mut self, client: ClientKey, stops: bool) -> Option<Client> {
         let gone = self.clients.remove(&client)?;
         let avatar = gone.avatar;
         if self.routes.release(client).is_some() {
-            self.routes.command(avatar, Command::Detach { avatar });
+            self.routes.command(avatar, Command::Detach { avatar, stops });
             self.away.insert(avatar, Away { since_ms: self.now_ms() });
         }
         if self.owners.get(&avatar) == Some(&gone.person) {
@@ -245,28 +311,64 @@ impl GatewayActor {
 
     /// Ends a stay for good: the avatar goes, and what is kept of it is written.
     pub(super) fn leave(&mut self, client: ClientKey) {
-        let Some(gone) = self.unseat(client) else { return };
+        let Some(gone) = self.unseat(client, true) else { return };
         gone.line.close(CloseCode::Goodbye, "left");
-        self.send_home(gone.avatar);
+        // While nothing can be written the avatar stays, away: what it holds must not be read
+        // back from a store that does not know of it yet.
+        let is_owner = self.owners.get(&gone.avatar) == Some(&gone.person);
+        if is_owner && self.can_store() {
+            self.send_home(gone.avatar);
+        }
     }
 
-    /// Takes an avatar out of the world and writes down where it was.
+    /// Takes an avatar out of the world; the step that does so says where it was.
     pub(super) fn send_home(&mut self, avatar: EntityId) {
         self.away.remove(&avatar);
         self.routes.leave(avatar);
         let Some(owner) = self.owners.remove(&avatar) else { return };
         self.outfit.lobby.directory.remove(owner);
-        if let Some(record) = self.people.remove(&owner) {
-            let record = self.newest(record);
+        let going = Going {
+            step: self.now().next(),
+            number: None,
+            record: self.people.remove(&owner),
+            since_ms: self.now_ms(),
+        };
+        self.going.insert(avatar, going);
+    }
+
+    /// Writes down where those who left the world stood last.
+    pub(super) fn note_departed(&mut self, departed: &mut Vec<Whereabouts>) {
+        for place in departed.drain(..) {
+            let going = self.going.get_mut(&place.avatar);
+            let Some(mut record) = going.and_then(|going| going.record.take()) else { continue };
+            (record.position, record.yaw) = (place.position, place.yaw);
             self.save_people(&[record]);
         }
     }
 
+    /// Takes note of which departures are in the store's order by now, and forgets old ones.
+    pub(super) fn settle_going(&mut self) {
+        let (now, now_ms) = (self.now(), self.now_ms());
+        let is_all_appended = self.unsaved.is_empty();
+        let appended = self.appended;
+        for going in self.going.values_mut() {
+            if going.number.is_none() && going.step <= now && is_all_appended {
+                going.number = Some(appended);
+            }
+        }
+        self.going.retain(|_, going| {
+            going.number.is_none() || now_ms.saturating_sub(going.since_ms) < 2 * EXAMINED_MS_MAX
+        });
+    }
+
     /// Sends home everyone whose driver has been away for longer than the grace.
     pub(super) fn send_home_the_lost(&mut self) {
+        if !self.can_store() {
+            return;
+        }
         let grace_ms = {
             let config =
-                self.outfit.config.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+                self.outfit.config.read().unwrap_or_else(PoisonError::into_inner);
             u64::from(config.session.resume_grace_s) * 1_000
         };
         let now_ms = self.now_ms();

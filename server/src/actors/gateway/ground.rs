@@ -1,12 +1,15 @@
 //! Ground: asked of the generator for shards and for clients, laid and sent as it comes.
 
-use std::collections::BTreeSet;
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 use protocol::ids::ChunkId;
 use protocol::message::ServerMessage;
 use protocol::message::server::Chunk;
 use tracing::debug;
-use worldgen::actors::generator::{Cancel, CancelAll, ChunkReady, NeedChunk};
+use worldgen::actors::generator::{CancelAll, ChunkReady, NeedChunk};
+use worldgen::chunk::is_in_world;
 use worldgen::demand::Requester;
 
 use super::GatewayActor;
@@ -16,6 +19,24 @@ use crate::shard::viewer::ClientKey;
 
 /// Who asks on behalf of shards; clients' keys begin at 1.
 const SHARDS: Requester = Requester(0);
+
+/// Ticks between two times that a client's wishes are passed on: 250 ms at 20 Hz.
+const ASK_TICKS: u64 = 5;
+
+/// Wishes of one client passed on at a time.
+const ASKED_MAX: usize = 64;
+
+/// Chunks on their way to one client: 64 of 1.5 KB are a tenth of a second at 8 Mbit/s.
+const SENDING_MAX: usize = 64;
+
+/// The ground one client wants.
+#[derive(Debug, Default)]
+pub struct Wanted {
+    /// Which chunks, and how urgently: 0 is first.
+    chunks: BTreeMap<ChunkId, u32>,
+    /// How many are on their way.
+    sending: Rc<Cell<usize>>,
+}
 
 /// Which ground shards wait for.
 #[derive(Debug, Default)]
@@ -35,25 +56,42 @@ impl GatewayActor {
         }
     }
 
-    /// Asks for the ground that a client wants, and cancels what it wants no more.
+    /// Takes note of the ground that a client wants, most urgent first, instead of all before.
     pub(super) fn ask_ground(&mut self, client: ClientKey, chunks: &[ChunkId]) {
+        self.forget_ground(client);
         let Some(place) = self.clients.get_mut(&client) else { return };
-        let requester = Requester(client.0);
-        let wanted: BTreeSet<ChunkId> = chunks.iter().copied().collect();
-        for &chunk in place.wanted.difference(&wanted) {
-            // An answer that is already under way is harmless.
-            self.outfit.generator.try_send(Cancel { chunk, requester }).unwrap_or_default();
+        let known = (0..).zip(chunks.iter().copied()).filter(|&(_, chunk)| is_in_world(chunk));
+        place.wanted.chunks = known.map(|(rank, chunk)| (chunk, rank)).collect();
+        self.ask_for(client);
+    }
+
+    /// Asks again for what clients still want, each client's in its turn.
+    pub(super) fn ask_again(&mut self) {
+        let turn = self.now().0;
+        let waiting = self.clients.iter().filter(|(client, place)| {
+            (turn + client.0).is_multiple_of(ASK_TICKS) && !place.wanted.chunks.is_empty()
+        });
+        let clients: Vec<ClientKey> = waiting.map(|(&client, _)| client).collect();
+        for client in clients {
+            self.ask_for(client);
         }
-        for (rank, &chunk) in (0_u32..).zip(chunks) {
-            if place.wanted.insert(chunk) {
-                // The client's order is the order of need.
-                let need = NeedChunk { chunk, requester, distance_m: rank * 32 };
-                if self.outfit.generator.try_send(need).is_err() {
-                    place.wanted.remove(&chunk);
-                }
+    }
+
+    /// Asks for the most urgent ground of one client; what comes from memory comes at once.
+    fn ask_for(&self, client: ClientKey) {
+        let Some(place) = self.clients.get(&client) else { return };
+        let requester = Requester(client.0);
+        let mut urgent: Vec<(u32, ChunkId)> =
+            place.wanted.chunks.iter().map(|(&chunk, &rank)| (rank, chunk)).collect();
+        urgent.sort_unstable();
+        for (rank, chunk) in urgent.into_iter().take(ASKED_MAX) {
+            // The client's order is the order of need.
+            let need = NeedChunk { chunk, requester, distance_m: rank * 32 };
+            if self.outfit.generator.try_send(need).is_err() {
+                debug!(%chunk, "the generator is busy; it is asked again");
+                return;
             }
         }
-        place.wanted.retain(|chunk| wanted.contains(chunk));
     }
 
     /// Forgets what a client wanted.
@@ -74,12 +112,15 @@ impl GatewayActor {
             }
             let client = ClientKey(requester.0);
             let Some(place) = self.clients.get_mut(&client) else { continue };
-            if !place.wanted.remove(&ready.chunk) {
+            // What a slow client does not take yet stays wanted.
+            if place.wanted.sending.get() >= SENDING_MAX
+                || place.wanted.chunks.remove(&ready.chunk).is_none()
+            {
                 continue;
             }
             let head = head.get_or_insert_with(|| chunk_head(ready)).clone();
             let bytes = std::sync::Arc::clone(&ready.bytes);
-            place.line.send_chunk(head, bytes);
+            place.line.send_chunk(head, bytes, &place.wanted.sending);
         }
     }
 

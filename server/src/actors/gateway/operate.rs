@@ -71,11 +71,9 @@ impl Handler<Order> for GatewayActor {
                     return Err(NotHere(person));
                 };
                 place.muted_until_ms = until_ms;
-                let (actor, avatar) = (place.actor.clone(), place.avatar);
+                let actor = place.actor.clone();
                 // A session whose mailbox is full is full of words: it is told first thereafter.
                 actor.try_send(Mute { until_ms }).map_err(|_| NotHere(person))?;
-                let muted = until_ms > 0;
-                self.routes.command(avatar, Command::Mute { avatar, muted });
                 self.outfit.lobby.directory.change(person, |presence| {
                     presence.muted_until = until_ms / 1_000;
                 });
@@ -154,13 +152,19 @@ impl GatewayActor {
             self.people.values().map(|record| self.newest(record.clone())).collect();
         self.save_people(&records);
         self.save_clock();
+        self.append_unsaved();
+        let is_all_appended = self.unsaved.is_empty();
         let written = self.outfit.lobby.store.flush();
         let last = async move { tokio::time::timeout(LAST_WRITES, written).await };
-        ctx.spawn(last.into_actor(self).map(|written, _, _| {
+        ctx.spawn(last.into_actor(self).map(move |written, _, _| {
             let code = match written {
-                Ok(Ok(number)) => {
+                Ok(Ok(number)) if is_all_appended => {
                     info!(%number, "everything is written");
                     0
+                }
+                Ok(Ok(_)) => {
+                    tracing::error!("the last changes could not be written");
+                    1
                 }
                 Ok(Err(error)) => {
                     tracing::error!(%error, "the last changes could not be written");

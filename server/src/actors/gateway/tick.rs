@@ -6,8 +6,9 @@ use actix::prelude::*;
 use bytes::Bytes;
 use protocol::limits::DATAGRAM_BYTES_MAX;
 use protocol::message::ServerMessage;
-use protocol::message::client::Degree;
-use protocol::message::server::Pace;
+use protocol::ids::PersonId;
+use protocol::message::server::{Happened, Pace};
+use protocol::rules::Verb;
 use protocol::units::Tick;
 use tracing::{error, warn};
 
@@ -19,6 +20,9 @@ use crate::rows;
 use crate::shard::batch::{Change, Letter, StepOutput};
 use crate::status::{Dot, DotKind, DotSample, ShardStatus, Status, StoreStatus};
 use crate::store::{Batch, Number, StoreError, Tree};
+
+/// The number of a batch that the store has not taken yet.
+const UNKNOWN: Number = Number(u64::MAX);
 
 /// Missed ticks that count at once: a second's, so that one long pause does not slow a world.
 const MISSED_MAX: u32 = 20;
@@ -91,7 +95,10 @@ impl GatewayActor {
         self.send_frames(&mut output);
         let numbers = self.store_journal(region, &mut output);
         for Letter { to, message, after } in output.letters.drain(..) {
-            match after.and_then(|entry| numbers.get(entry).copied().flatten()) {
+            let number = after.and_then(|entry| numbers.get(entry).copied());
+            // What one holds is told when all that led to it is on disk, whoever did it.
+            let is_state = matches!(message, ServerMessage::Holding(_));
+            match number.or_else(|| is_state.then(|| self.newest_number())) {
                 Some(number) => self.post.keep(number, to, message),
                 None => self.send_letter(to, &message),
             }
@@ -105,6 +112,7 @@ impl GatewayActor {
                 presence.region = regions.index_of(place);
             });
         }
+        self.note_departed(&mut output.departed);
         self.routes.absorb(&mut output);
         self.whereabouts.append(&mut output.whereabouts);
         self.want_ground(&mut output.wanted);
@@ -133,7 +141,7 @@ impl GatewayActor {
         &mut self,
         region: RegionIndex,
         output: &mut StepOutput,
-    ) -> Vec<Option<Number>> {
+    ) -> Vec<Number> {
         let (shard, epoch) = self.outfit.epochs[usize::from(region.0)];
         let mut numbers = Vec::with_capacity(output.journal.len());
         for entry in output.journal.drain(..) {
@@ -146,7 +154,7 @@ impl GatewayActor {
                     batch.put(Tree::People, rows::person_key(*person), rows::person_row(record));
                 }
             }
-            numbers.push(Some(self.append(batch)));
+            numbers.push(self.append(batch));
         }
         numbers
     }
@@ -154,25 +162,34 @@ impl GatewayActor {
     /// Appends a batch, now or as soon as the store takes it; returns the number to wait for.
     pub(super) fn append(&mut self, batch: Batch) -> Number {
         if !self.unsaved.is_empty() {
-            self.unsaved.push(batch);
-            return Number(u64::MAX);
+            self.unsaved.push_back(batch);
+            return UNKNOWN;
         }
         match self.outfit.lobby.store.append(batch.clone()) {
-            Ok(number) => number,
+            Ok(number) => {
+                self.appended = number;
+                number
+            }
             Err(error) => {
                 self.note_trouble(&error);
-                self.unsaved.push(batch);
-                Number(u64::MAX)
+                self.unsaved.push_back(batch);
+                UNKNOWN
             }
         }
     }
 
+    /// Returns the number after which everything done so far is on disk.
+    fn newest_number(&self) -> Number {
+        if self.unsaved.is_empty() { self.appended } else { UNKNOWN }
+    }
+
     /// Tries again to append what the store did not take, in order.
-    fn append_unsaved(&mut self) {
-        while let Some(batch) = self.unsaved.first() {
+    pub(super) fn append_unsaved(&mut self) {
+        while let Some(batch) = self.unsaved.front() {
             match self.outfit.lobby.store.append(batch.clone()) {
                 Ok(number) => {
-                    self.unsaved.remove(0);
+                    self.unsaved.pop_front();
+                    self.appended = number;
                     if self.unsaved.is_empty() {
                         self.post.settle(number);
                     }
@@ -183,6 +200,15 @@ impl GatewayActor {
     }
 
     fn note_trouble(&self, error: &StoreError) {
+        let is_for_good = matches!(
+            error,
+            StoreError::Fenced { .. } | StoreError::NotEnrolled { .. } | StoreError::TooLarge { .. }
+        );
+        if is_for_good {
+            // The world and its record would part for ever: the record is right.
+            error!(%error, "the store refuses what was done; stopping without it");
+            System::current().stop_with_code(1);
+        }
         if self.unsaved.is_empty() {
             warn!(%error, "the store takes nothing; acts are refused until it does");
         }
@@ -204,11 +230,16 @@ impl GatewayActor {
 
     /// Sends a letter unless its reader does not want to hear from who caused it.
     fn send_letter(&mut self, to: super::ClientKey, message: &ServerMessage) {
-        if let ServerMessage::Heard(heard) = message {
-            let is_ignored = self.clients.get(&to).is_some_and(|client| {
-                client.ignored.get(&heard.person).is_some_and(|degree| *degree != Degree::None)
-            });
-            if is_ignored {
+        let speaker = if let ServerMessage::Heard(heard) = message {
+            Some(heard.person)
+        } else if let ServerMessage::Happened(happened) = message {
+            self.speaker_of(happened)
+        } else {
+            None
+        };
+        if let Some(speaker) = speaker {
+            let reader = self.clients.get(&to);
+            if reader.is_some_and(|reader| reader.ignored.contains_key(&speaker)) {
                 return;
             }
             self.metrics.chat_lines.increment(1);
@@ -216,9 +247,18 @@ impl GatewayActor {
         self.send(to, message);
     }
 
+    /// Returns who speaks in events of speech.
+    fn speaker_of(&self, happened: &Happened) -> Option<PersonId> {
+        let said = happened.events.iter().find(|event| event.verb == Verb::Say)?;
+        let client = self.routes.seat(said.actor)?.client?;
+        self.clients.get(&client).map(|client| client.person)
+    }
+
     /// Ends a tick: all shards have answered.
     pub(super) fn end_tick(&mut self, ctx: &mut Context<Self>) {
         self.append_unsaved();
+        self.settle_going();
+        self.ask_again();
         if self.beat.is_survey {
             self.save_positions();
             self.send_home_the_lost();
@@ -269,8 +309,11 @@ impl GatewayActor {
                 changed.push(record.clone());
             }
         }
-        self.save_people(&changed);
-        self.save_clock();
+        // What is soft is not worth room in the queue of a store in trouble.
+        if self.can_store() {
+            self.save_people(&changed);
+            self.save_clock();
+        }
     }
 
     /// Returns a record with where its avatar was seen last: a few ticks ago at most.

@@ -4,12 +4,12 @@ use protocol::ids::{EntityId, PersonId};
 use protocol::message::ServerMessage;
 use protocol::message::client::{Degree, Recall};
 use protocol::message::common::{Audience, Lending};
-use protocol::message::server::{Done, Refused};
+use protocol::message::server::{Done, Notice, Refused};
 use protocol::rules::Why;
 
 use super::GatewayActor;
 use crate::io::clock;
-use crate::people::Lent;
+use crate::people::{Lent, PersonRecord};
 use crate::rows;
 use crate::session::{Reaction, Relay};
 use crate::shard::batch::Command;
@@ -26,12 +26,25 @@ impl GatewayActor {
         let Some(place) = self.clients.get_mut(&client) else { return };
         let avatar = place.avatar;
         match reaction {
-            Reaction::World(Command::Do { request, .. }) if !can_store => {
-                // What cannot be kept is not done.
-                let why = Why::TooMany { retry_ms: RETRY_MS };
-                self.send(client, &Refused { request, why }.into());
+            // What cannot be kept is not done.
+            Reaction::World(Command::Do { request, .. })
+            | Reaction::Lend(request, _)
+            | Reaction::Recall(request, _)
+                if !can_store =>
+            {
+                self.refuse_for_now(client, request);
             }
-            Reaction::World(command) => self.routes.command(avatar, command),
+            Reaction::World(Command::Wear { .. }) | Reaction::Ignore(..) if !can_store => {
+                let text = "the world cannot be written just now; try again shortly".into();
+                self.send(client, &Notice { text }.into());
+            }
+            Reaction::World(command) => {
+                let request = command.request();
+                let is_taken = self.routes.command(avatar, command);
+                if let Some(request) = request.filter(|_| !is_taken) {
+                    self.refuse_for_now(client, request);
+                }
+            }
             Reaction::Relay(relay) => self.relay(client, relay),
             Reaction::Tune { channel, joined } => {
                 if joined {
@@ -53,6 +66,11 @@ impl GatewayActor {
                 }
             }
         }
+    }
+
+    fn refuse_for_now(&mut self, client: ClientKey, request: u32) {
+        let why = Why::TooMany { retry_ms: RETRY_MS };
+        self.send(client, &Refused { request, why }.into());
     }
 
     /// Carries words to somebody anywhere, or to a channel.
@@ -86,22 +104,21 @@ impl GatewayActor {
     }
 
     fn ignore(&mut self, client: ClientKey, person: PersonId, degree: Degree) {
-        let Some(place) = self.clients.get_mut(&client) else { return };
-        if degree == Degree::None {
-            place.ignored.remove(&person);
-        } else {
-            place.ignored.insert(person, degree);
-        }
-        let (own, avatar) = (place.person, place.avatar);
+        let Some(own) = self.clients.get(&client).map(|place| place.person) else { return };
         let Some(record) = self.people.get_mut(&own) else { return };
-        if record.ignore(person, degree).is_err() {
-            return;
+        if let Err(text) = record.ignore(person, degree) {
+            return self.send(client, &Notice { text }.into());
         }
         let record = record.clone();
-        self.save_people(&[record]);
-        let Some(other) = self.people.get(&person).map(|other| other.avatar) else { return };
-        let hidden = degree == Degree::Block;
-        self.hide_from_each_other(avatar, other, hidden);
+        if let Some(place) = self.clients.get_mut(&client) {
+            place.ignored.clone_from(&record.ignored);
+        }
+        self.save_people(std::slice::from_ref(&record));
+        let Some(other) = self.people.get(&person) else { return };
+        // A block holds as long as either of the two wants it.
+        let blocks = |who: &PersonRecord, whom| who.ignored.get(&whom) == Some(&Degree::Block);
+        let hidden = blocks(&record, person) || blocks(other, own);
+        self.hide_from_each_other(record.avatar, other.avatar, hidden);
     }
 
     fn hide_from_each_other(&mut self, one: EntityId, other: EntityId, hidden: bool) {
@@ -117,10 +134,13 @@ impl GatewayActor {
 
     fn recall(&mut self, client: ClientKey, request: u32, recall: &Recall) {
         let to = recall.to;
-        self.change_lendings(client, request, recall.avatar, |record| {
+        let is_changed = self.change_lendings(client, request, recall.avatar, |record| {
             record.recall(to);
             Ok(())
         });
+        if !is_changed || self.owners.get(&recall.avatar) == Some(&to) {
+            return;
+        }
         // Who drives it now drives it no longer.
         for place in self.clients.values_mut() {
             if place.avatar == recall.avatar && place.person == to {
@@ -130,14 +150,16 @@ impl GatewayActor {
     }
 
     /// Changes who may drive an avatar: only its owner can; kept before it is confirmed.
+    ///
+    /// Returns whether it was changed.
     fn change_lendings(
         &mut self,
         client: ClientKey,
         request: u32,
         avatar: EntityId,
-        change: impl FnOnce(&mut crate::people::PersonRecord) -> Result<(), String>,
-    ) {
-        let Some(place) = self.clients.get(&client) else { return };
+        change: impl FnOnce(&mut PersonRecord) -> Result<(), String>,
+    ) -> bool {
+        let Some(place) = self.clients.get(&client) else { return false };
         let person = place.person;
         let changed = match self.people.get_mut(&person) {
             Some(record) if record.avatar == avatar => change(record).map(|()| record.clone()),
@@ -147,8 +169,8 @@ impl GatewayActor {
             Ok(record) => record,
             Err(why) => {
                 self.send(client, &Refused { request, why: Why::Forbidden }.into());
-                let notice = protocol::message::server::Notice { text: why };
-                return self.send(client, &notice.into());
+                self.send(client, &Notice { text: why }.into());
+                return false;
             }
         };
         let mut batch = Batch::new();
@@ -156,5 +178,6 @@ impl GatewayActor {
         let number = self.append(batch);
         let done = Done { request, tick: self.now(), text: None };
         self.post.keep(number, client, done.into());
+        true
     }
 }
