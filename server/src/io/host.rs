@@ -32,6 +32,7 @@ use crate::directory::Directory;
 use crate::identity::{Identity, PublicKey};
 use crate::io::admin::{ListenError, Listener};
 use crate::io::clock;
+use crate::io::rng;
 use crate::io::files::{self, FileError};
 use crate::io::http::{Http, HttpError, Settings as HttpSettings, Sources};
 use crate::io::launch::{Place, ServeOptions};
