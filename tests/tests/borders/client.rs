@@ -1,0 +1,170 @@
+//! A walker with the SDK's own picture of the world, and what it wants to do next.
+
+use std::collections::BTreeMap;
+
+use protocol::ground::Ground;
+use protocol::ids::{ContentHash, EntityId, PersonId, SessionId, WorldId};
+use protocol::input::{Input, InputDatagram, RUN};
+use protocol::message::ServerMessage;
+use protocol::message::common::Appearance;
+use protocol::message::server::{Being, Welcome, WorldName};
+use protocol::motion::MotionRules;
+use protocol::replica::{Detail, Replica};
+use protocol::rules::{Act, Args, Lot, OfferId, Portion, Verb};
+use protocol::units::{Position, TICK_HZ_DEFAULT, Tick, Yaw};
+
+use super::world::Stream;
+
+/// Ticks in which every request must be answered.
+const ANSWER_TICKS: u64 = 4;
+
+/// Ground without height or end.
+pub struct Flat;
+
+impl Ground for Flat {
+    fn height(&self, _: i64, _: i64) -> Option<i64> {
+        Some(0)
+    }
+}
+
+pub struct Client {
+    pub avatar: EntityId,
+    pub replica: Replica,
+    pub steering: Input,
+    /// Unanswered requests and when they were made.
+    pub asked: BTreeMap<u32, Tick>,
+    request: u32,
+    pub done: u64,
+    pub corrections_cm: Vec<f64>,
+    offers: Vec<OfferId>,
+}
+
+impl Client {
+    pub fn new(avatar: EntityId, position: Position, motion: MotionRules) -> Self {
+        let welcome = welcome(avatar, position, motion);
+        Self {
+            avatar,
+            replica: Replica::new(&welcome, Detail::Newest),
+            steering: Input::default(),
+            asked: BTreeMap::new(),
+            request: 0,
+            done: 0,
+            corrections_cm: Vec::new(),
+            offers: Vec::new(),
+        }
+    }
+
+    pub fn hear(&mut self, message: &ServerMessage) {
+        self.replica.hear(message);
+        match message {
+            ServerMessage::Done(done) => {
+                self.answered(done.request);
+                self.done += 1;
+            }
+            ServerMessage::Refused(refused) => self.answered(refused.request),
+            ServerMessage::Begun(begun) => self.answered(begun.request),
+            ServerMessage::Offered(offered) if offered.offer.to == self.avatar => {
+                self.offers.push(offered.offer.id);
+            }
+            _ => {}
+        }
+    }
+
+    fn answered(&mut self, request: u32) {
+        let asked = self.asked.remove(&request);
+        assert!(asked.is_some(), "{}: {request} was answered twice", self.avatar);
+    }
+
+    pub fn frame(&mut self, bytes: &[u8], now_us: u64) {
+        let seen = self.replica.frame(bytes, now_us, &Flat).expect("a frame");
+        if let Some(correction) = seen.and_then(|seen| seen.correction) {
+            self.corrections_cm.push(correction.cm);
+        }
+    }
+
+    /// Returns the input to send, if one is due.
+    pub fn input(&mut self, now_us: u64) -> Option<InputDatagram> {
+        let mut bytes = Vec::new();
+        self.replica.input(self.steering, now_us, &Flat, &mut bytes)?;
+        Some(InputDatagram::decode(&bytes).expect("an input"))
+    }
+
+    /// Walks somewhere else now and then.
+    pub fn wander(&mut self, chance: &mut Stream, half_width_cm: i32) {
+        let here = self.replica.body().position();
+        let is_at_edge = half_width_cm - 500 < here.x.abs().max(here.z.abs());
+        if is_at_edge {
+            self.steering.yaw = Yaw::towards(-here.x, -here.z);
+        } else if chance.one_in(40) {
+            self.steering.yaw = Yaw(chance.below(65_536) as u16);
+            self.steering.forward = if chance.one_in(5) { 0 } else { 127 };
+            self.steering.buttons = if chance.one_in(2) { RUN } else { 0 };
+        }
+    }
+
+    /// Returns something to do with what is near, by what this client knows.
+    pub fn wish(&mut self, chance: &mut Stream) -> Option<Act> {
+        if let Some(offer) = self.offers.pop() {
+            let verb = if chance.one_in(4) { Verb::Decline } else { Verb::Accept };
+            return Some(Act::new(verb).with(Args::Offer(offer)));
+        }
+        let held = self.replica.log().holding.clone();
+        let mine = (!held.is_empty()).then(|| &held[chance.below(held.len() as u64) as usize]);
+        let thing = self.replica.nearest(|it| matches!(it.being, Being::Thing { .. }));
+        let thing = thing.map(|entity| entity.id);
+        let other = self.replica.nearest(|it| matches!(it.being, Being::Avatar { .. }));
+        let other = other.map(|entity| entity.id);
+        match (chance.below(6), mine, other) {
+            (0, Some(mine), _) => {
+                Some(Act::on(Verb::Drop, mine.id).with(Args::Count(1 + mine.count / 2)))
+            }
+            (1, Some(mine), Some(other)) => {
+                let moved = Args::Moved { thing: mine.id, count: mine.count };
+                Some(Act::on(Verb::Give, other).with(moved))
+            }
+            (2 | 3, Some(mine), Some(other)) => {
+                let give = vec![Portion { thing: mine.id, count: 1 }];
+                let want = vec![Lot { kind: mine.kind, count: 1 }];
+                let want = if chance.one_in(2) { want } else { Vec::new() };
+                Some(Act::on(Verb::Offer, other).with(Args::Deal { give, want }))
+            }
+            _ => Some(Act::on(Verb::Take, thing?)),
+        }
+    }
+
+    /// Numbers a request made at `tick`.
+    pub fn ask(&mut self, tick: Tick) -> u32 {
+        self.request += 1;
+        self.asked.insert(self.request, tick);
+        self.request
+    }
+
+    pub fn check_answers(&self, now: Tick) {
+        for (request, asked) in &self.asked {
+            let waited = now.since(*asked);
+            assert!(waited <= ANSWER_TICKS, "{}: no answer to {request}, asked at {asked:?}", self.avatar);
+        }
+    }
+}
+
+fn welcome(avatar: EntityId, position: Position, motion: MotionRules) -> Welcome {
+    Welcome {
+        session: SessionId(avatar.0),
+        resumed: false,
+        person: PersonId(avatar.0),
+        avatar,
+        role: "member".into(),
+        world: WorldName { id: WorldId(1), name: "nine".into(), rating: "everyone".into() },
+        rules: ContentHash::of(b""),
+        features: 0,
+        tick: Tick(0),
+        hz: TICK_HZ_DEFAULT,
+        pace_permille: 1_000,
+        motion,
+        position,
+        yaw: Yaw::NORTH,
+        appearance: Appearance::default(),
+        ticket: Vec::new(),
+        capabilities: Vec::new(),
+    }
+}

@@ -1,0 +1,368 @@
+//! The real shards and switchboard, with the gateway's order of things and clients that see
+//! everything at once.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::hash::{DefaultHasher, Hasher};
+use std::sync::Arc;
+
+use protocol::ground::{CHUNK_SAMPLES, HeightGrid};
+use protocol::ids::{ChunkId, EntityId, IdMint, PersonId};
+use protocol::limits::DATAGRAM_BYTES_MAX;
+use protocol::message::common::Appearance;
+use protocol::message::server::Being;
+use protocol::motion::{Body, MotionRules};
+use protocol::rules::{Holder, RuleBook, Thing, ThingsRecord};
+use protocol::units::{Position, TICK_HZ_DEFAULT, Tick, Yaw};
+use server::region::{RegionIndex, Regions};
+use server::shard::avatar::Avatar;
+use server::shard::batch::{Command, StepOutput, Traveller};
+use server::shard::entities::About;
+use server::shard::viewer::ClientKey;
+use server::shard::{Shard, WorldRules};
+use server::switchboard::Switchboard;
+use worldgen::chunk::{Chunk, Surface};
+
+use super::client::Client;
+use super::keeping::Keeping;
+
+const WALKERS: u64 = 100;
+
+/// Stacks that lie about, few enough for everyone near to be shown at once.
+const STACKS: u64 = 60;
+
+const WIDTH_CM: i32 = 6_400;
+const VIEW_CM: i32 = 4_000;
+
+/// Whoever stays this near must be seen all the time.
+const NEAR_CM: u32 = 3_000;
+
+/// Ticks in which somebody who comes near must be seen.
+const NOTICE_TICKS: u32 = 10;
+
+/// How far off the truth a state in a frame may be, in centimetres: somebody next door who turns
+/// round at a run is shown two ticks too far.
+const SEEN_OFF_CM: u32 = 110;
+
+const TICK_US: u64 = 50_000;
+
+/// A stream of random numbers (SplitMix64).
+#[derive(Clone, Debug)]
+pub struct Stream(u64);
+
+impl Stream {
+    pub const fn draw(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ (mixed >> 31)
+    }
+
+    pub const fn below(&mut self, bound: u64) -> u64 {
+        self.draw() % bound
+    }
+
+    pub const fn one_in(&mut self, bound: u64) -> bool {
+        self.below(bound) == 0
+    }
+
+    fn place(&mut self, half_cm: i32) -> Position {
+        let mut along = || i32::try_from(self.below(2 * half_cm as u64)).expect("small") - half_cm;
+        Position::new(along(), 0, along())
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Figures {
+    pub crossings: u64,
+    pub done: u64,
+    pub trades: u64,
+    pub correction_cm_max: f64,
+    pub seen_off_cm_max: u32,
+}
+
+pub struct World {
+    regions: Regions,
+    shards: Vec<Shard>,
+    routes: Switchboard,
+    clients: Vec<Client>,
+    keeping: Keeping,
+    tick: Tick,
+    chance: Stream,
+    is_resting: bool,
+    hasher: DefaultHasher,
+    truth: BTreeMap<EntityId, Position>,
+    past: VecDeque<(Tick, BTreeMap<EntityId, Position>)>,
+    near_ticks: BTreeMap<(EntityId, EntityId), u32>,
+    pub figures: Figures,
+}
+
+impl World {
+    pub fn new(seed: u64) -> Self {
+        let regions = Regions::new(3, WIDTH_CM);
+        let half_width_cm = regions.half_width_cm();
+        let motion =
+            MotionRules { hz: TICK_HZ_DEFAULT, half_width_cm, ..MotionRules::default() };
+        let rules = WorldRules {
+            regions,
+            motion: motion.clone(),
+            book: Arc::new(RuleBook::starter()),
+            view_cm: VIEW_CM,
+            nearby_cm: 2_000,
+            whisper_cm: 300,
+        };
+        let mints = IdMint::parts(1, u32::from(regions.count()));
+        let shards = regions.iter().zip(mints).map(|(region, mint)| {
+            Shard::new(region, rules.clone(), mint)
+        });
+        let mut chance = Stream(seed);
+        let things = things(&mut chance, &rules.book, half_width_cm);
+        let mut world = Self {
+            regions,
+            shards: shards.collect(),
+            routes: Switchboard::new(regions),
+            clients: Vec::new(),
+            keeping: Keeping::of(&things),
+            tick: Tick(0),
+            chance,
+            is_resting: false,
+            hasher: DefaultHasher::new(),
+            truth: BTreeMap::new(),
+            past: VecDeque::new(),
+            near_ticks: BTreeMap::new(),
+            figures: Figures::default(),
+        };
+        for thing in things {
+            let at = thing.place().expect("placed");
+            world.routes.push(regions.index_of(at), Command::Things(vec![thing]));
+        }
+        for id in 1..=WALKERS {
+            let at = world.chance.place(half_width_cm - 100);
+            world.enter(EntityId(id), at, motion.clone());
+        }
+        world
+    }
+
+    fn enter(&mut self, id: EntityId, at: Position, motion: MotionRules) {
+        let person = PersonId(id.0);
+        let being =
+            Being::Avatar { person, name: id.to_string(), appearance: Appearance::default() };
+        let about = Arc::new(About { being, version: 0 });
+        let avatar = Avatar::new(id, person, about, Body::standing(at, Yaw::NORTH));
+        let things = ThingsRecord::default();
+        let traveller = Traveller { avatar, things, viewer: None, errand: None };
+        self.routes.enter(id, at, Command::Enter(Box::new(traveller)));
+        self.routes.drive(id, ClientKey(id.0));
+        let hidden = BTreeSet::new();
+        self.routes.command(id, Command::Attach { avatar: id, client: ClientKey(id.0), hidden });
+        self.clients.push(Client::new(id, at, motion));
+    }
+
+    /// Puts a walker somewhere else, as an operator does.
+    pub fn put(&mut self, walker: usize, position: Position) {
+        let avatar = self.clients[walker].avatar;
+        self.routes.command(avatar, Command::Place { avatar, position });
+        self.near_ticks.clear();
+    }
+
+    /// Lets everybody stand still from now on, and do nothing.
+    pub fn rest(&mut self) {
+        self.is_resting = true;
+        for client in &mut self.clients {
+            client.steering.forward = 0;
+        }
+    }
+
+    pub fn hash(&self) -> u64 {
+        self.hasher.finish()
+    }
+
+    pub fn tick(&mut self) {
+        self.tick = self.tick.next();
+        let now_us = self.tick.0 * TICK_US;
+        self.steer(now_us);
+        let regions: Vec<RegionIndex> = self.regions.iter().map(|region| region.index).collect();
+        let inputs: Vec<_> = regions
+            .iter()
+            .map(|&region| {
+                let mut input = self.routes.take(region, self.tick);
+                input.pace_permille = 1_000;
+                input.frame_bytes_max = DATAGRAM_BYTES_MAX;
+                input.is_survey = true;
+                input
+            })
+            .collect();
+        let mut owners = BTreeMap::<EntityId, u32>::new();
+        let mut stacks = 0;
+        self.truth.clear();
+        for (index, input) in inputs.into_iter().enumerate() {
+            let mut output = StepOutput::default();
+            self.shards[index].step(input, &mut output);
+            self.note(&output);
+            for seen in &output.whereabouts {
+                *owners.entry(seen.avatar).or_default() += 1;
+                self.truth.insert(seen.avatar, seen.position);
+            }
+            for (_, traveller) in &output.travellers {
+                *owners.entry(traveller.avatar.id).or_default() += 1;
+                self.truth.insert(traveller.avatar.id, traveller.avatar.body.position());
+                stacks += traveller.things.things.len();
+                self.figures.crossings += 1;
+            }
+            stacks += output.counts.things;
+            output.journal.iter().for_each(|entry| self.keeping.take_in(entry));
+            self.deliver(&output, now_us);
+            // Clients talk while some shards have answered and others have not.
+            self.act(index);
+            self.lay_ground(&output);
+            self.routes.absorb(&mut output);
+        }
+        self.past.push_back((self.tick, self.truth.clone()));
+        if 64 < self.past.len() {
+            self.past.pop_front();
+        }
+        assert_eq!(owners.len() as u64, WALKERS, "somebody is owned by no one");
+        assert!(owners.values().all(|&count| count == 1), "somebody is owned twice: {owners:?}");
+        self.keeping.check();
+        assert_eq!(stacks, self.keeping.len(), "shards and store hold the same things");
+        self.check_views();
+    }
+
+    fn steer(&mut self, now_us: u64) {
+        let half_width_cm = self.regions.half_width_cm();
+        for client in &mut self.clients {
+            if !self.is_resting {
+                client.wander(&mut self.chance, half_width_cm);
+            }
+            if let Some(input) = client.input(now_us) {
+                self.routes.input(ClientKey(client.avatar.0), input);
+            }
+        }
+    }
+
+    /// Lets some of the walkers do something.
+    fn act(&mut self, turn: usize) {
+        if self.is_resting || self.tick < Tick(20) {
+            return;
+        }
+        let regions = usize::from(self.regions.count());
+        for client in self.clients.iter_mut().skip(turn).step_by(regions) {
+            if !self.chance.one_in(8) {
+                continue;
+            }
+            let Some(act) = client.wish(&mut self.chance) else { continue };
+            let (avatar, request) = (client.avatar, client.ask(self.tick));
+            self.routes.command(avatar, Command::Do { avatar, request, act });
+        }
+    }
+
+    fn lay_ground(&mut self, output: &StepOutput) {
+        for &(region, chunk, _) in &output.wanted {
+            self.routes.push(region, Command::Ground(flat(chunk)));
+        }
+    }
+
+    fn deliver(&mut self, output: &StepOutput, now_us: u64) {
+        for letter in &output.letters {
+            self.clients[letter.to.0 as usize - 1].hear(&letter.message);
+        }
+        let mut start = 0;
+        for &(client, end) in &output.frames {
+            self.clients[client.0 as usize - 1].frame(&output.frame_bytes[start..end], now_us);
+            start = end;
+        }
+        self.figures.done = self.clients.iter().map(|client| client.done).sum();
+        let trades = output.journal.iter().filter_map(|entry| entry.event.as_ref());
+        let is_trade = |verb| matches!(verb, protocol::rules::Verb::Accept);
+        self.figures.trades += trades.filter(|event| is_trade(event.verb)).count() as u64;
+    }
+
+    fn note(&mut self, output: &StepOutput) {
+        let mut bytes = Vec::new();
+        for letter in &output.letters {
+            letter.message.write(&mut bytes);
+        }
+        self.hasher.write(&bytes);
+        self.hasher.write(&output.frame_bytes);
+        self.hasher.write(format!("{:?}{:?}", output.journal, output.ghosts).as_bytes());
+    }
+
+    /// Checks that whoever is near stays in view, where they are, and that requests are answered.
+    fn check_views(&mut self) {
+        for client in &mut self.clients {
+            client.check_answers(self.tick);
+            let here = self.truth[&client.avatar];
+            for (&other, &at) in self.truth.iter().filter(|(id, _)| **id != client.avatar) {
+                let ticks = self.near_ticks.entry((client.avatar, other)).or_default();
+                *ticks = if here.is_within(at, NEAR_CM) { *ticks + 1 } else { 0 };
+                if *ticks <= NOTICE_TICKS {
+                    continue;
+                }
+                let Some(entity) = client.replica.entity(other) else {
+                    panic!("{:?}: {} at {here:?} does not see {other} at {at:?}", self.tick, client.avatar);
+                };
+                let (tick, state) = entity.newest();
+                let past = self.past.iter().find(|(then, _)| *then == tick);
+                let Some((_, then)) = past else { continue };
+                let off_cm = then[&other].ground_distance_squared(state.position).isqrt() as u32;
+                self.figures.seen_off_cm_max = self.figures.seen_off_cm_max.max(off_cm);
+                assert!(
+                    off_cm <= SEEN_OFF_CM,
+                    "{:?}: {} sees {other} {off_cm} cm off", self.tick, client.avatar
+                );
+            }
+            if 40 < self.tick.0 {
+                let worst = client.corrections_cm.drain(..).fold(0.0, f64::max);
+                self.figures.correction_cm_max = self.figures.correction_cm_max.max(worst);
+            } else {
+                client.corrections_cm.clear();
+            }
+        }
+    }
+
+    /// Checks, while all is at rest, that every picture shows exactly what is there.
+    pub fn check_that_everyone_sees_what_there_is(&self) {
+        for client in &self.clients {
+            let here = self.truth[&client.avatar];
+            let reach = u32::try_from(VIEW_CM).expect("positive");
+            let mut there: BTreeMap<EntityId, Position> = self.truth.clone();
+            there.remove(&client.avatar);
+            there.extend(self.keeping.placed().map(|it| (it.id, it.place().expect("placed"))));
+            there.retain(|_, at| here.is_within(*at, reach));
+            let seen: BTreeMap<EntityId, Position> = client
+                .replica
+                .entities()
+                .map(|entity| (entity.id, entity.newest().1.position))
+                .collect();
+            assert_eq!(seen, there, "{} at {here:?}", client.avatar);
+        }
+    }
+
+    pub fn check_that_everyone_knows_what_they_hold(&self) {
+        for client in &self.clients {
+            let holding = &client.replica.log().holding;
+            let known: BTreeMap<EntityId, u32> =
+                holding.iter().map(|thing| (thing.id, thing.count)).collect();
+            assert_eq!(known, self.keeping.held_by(PersonId(client.avatar.0)), "{}", client.avatar);
+        }
+    }
+}
+
+fn things(chance: &mut Stream, book: &RuleBook, half_cm: i32) -> Vec<Thing> {
+    let kinds = ["apple", "plank", "stone", "rope"].map(|name| book.kind_named(name).expect(name));
+    let stacks = 0..STACKS;
+    stacks
+        .map(|index| {
+            let kind = kinds[index as usize % kinds.len()];
+            let holder = Holder::Placed { at: chance.place(half_cm), yaw: Yaw::NORTH };
+            // Ids of another epoch than the shards' mints.
+            Thing::new(EntityId((9 << 40) + index), kind.id, 4, holder)
+        })
+        .collect()
+}
+
+fn flat(id: ChunkId) -> Arc<Chunk> {
+    let samples = CHUNK_SAMPLES * CHUNK_SAMPLES;
+    let grid = HeightGrid::new(vec![0; samples].into_boxed_slice()).expect("as many as needed");
+    let surface = vec![Surface::Grass; samples].into_boxed_slice();
+    Arc::new(Chunk::new(id, grid, surface).expect("flat ground is ground"))
+}
