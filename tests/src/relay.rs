@@ -136,8 +136,13 @@ impl Relay {
     pub fn start(server: SocketAddr, impairment: Impairment, seed: u64) -> Result<Self> {
         let controls = Arc::<Controls>::default();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let front = runtime.block_on(UdpSocket::bind("127.0.0.1:0")).context("open the relay")?;
+        let front = std::net::UdpSocket::bind("127.0.0.1:0").context("open the relay")?;
+        front.set_nonblocking(true)?;
         let address = front.local_addr()?;
+        let front = {
+            let _inside = runtime.enter();
+            UdpSocket::from_std(front)?
+        };
         let (stop, mut stopped) = mpsc::channel(1);
         let weather = [Weather::new(impairment, seed), Weather::new(impairment, !seed)];
         let network = Network::new(front, server, weather, Arc::clone(&controls));

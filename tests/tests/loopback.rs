@@ -5,6 +5,8 @@
 mod acts;
 #[path = "loopback/admission.rs"]
 mod admission;
+#[path = "loopback/compatibility.rs"]
+mod compatibility;
 #[path = "loopback/hostile.rs"]
 mod hostile;
 #[path = "loopback/lending.rs"]

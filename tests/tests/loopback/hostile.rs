@@ -10,6 +10,7 @@ use protocol::io::trust::{PinnedVerifier, SERVER_NAME};
 use protocol::limits::MESSAGE_BYTES_MAX;
 use protocol::message::client::{Do, Hello, Wear};
 use protocol::message::common::{ALPN, Appearance, Audience, features};
+use protocol::message::server::Welcome;
 use protocol::message::{ClientMessage, ServerMessage};
 use protocol::rules::{Act, Verb, Why};
 use protocol::session::Answer;
@@ -25,7 +26,7 @@ use super::{EASY, server};
 const BREATH: usize = 50;
 
 /// A connection without manners of its own.
-struct Raw {
+pub struct Raw {
     _endpoint: Endpoint,
     connection: Connection,
     send: SendStream,
@@ -53,7 +54,7 @@ async fn connect(server: &ServerProcess, alpn: &[u8], window: u32) -> Result<(En
 }
 
 impl Raw {
-    async fn open(server: &ServerProcess) -> Result<Self> {
+    pub async fn open(server: &ServerProcess) -> Result<Self> {
         Self::open_with(server, 1 << 20).await
     }
 
@@ -72,12 +73,15 @@ impl Raw {
         Ok(raw)
     }
 
-    async fn until_welcome(&mut self) -> Result<()> {
-        while !matches!(self.next().await?, ServerMessage::Welcome(_)) {}
-        Ok(())
+    pub async fn until_welcome(&mut self) -> Result<Welcome> {
+        loop {
+            if let ServerMessage::Welcome(welcome) = self.next().await? {
+                return Ok(welcome);
+            }
+        }
     }
 
-    async fn write(&mut self, bytes: &[u8]) -> Result<()> {
+    pub async fn write(&mut self, bytes: &[u8]) -> Result<()> {
         Ok(self.send.write_all(bytes).await?)
     }
 
@@ -103,13 +107,13 @@ impl Raw {
     }
 }
 
-fn bytes_of(message: &ClientMessage) -> Vec<u8> {
+pub fn bytes_of(message: &ClientMessage) -> Vec<u8> {
     let mut bytes = Vec::new();
     message.write(&mut bytes);
     bytes
 }
 
-fn hello() -> ClientMessage {
+pub fn hello() -> ClientMessage {
     Hello {
         minor: 0,
         features: features::ALL,
