@@ -381,7 +381,13 @@ fn furnish(base: &Base, store: &SledStore, mint: &mut IdMint) -> Result<ClockRow
         // World time never runs twice over what was not saved: it jumps past two intervals.
         let (interval_s, hz) = (base.config.store.position_interval_s, base.config.world.tick_hz);
         let ahead = 2 * u64::from(interval_s) * u64::from(hz);
-        return Ok(ClockRow { tick: clock.tick.after(ahead), ..clock });
+        let clock = ClockRow { tick: clock.tick.after(ahead), ..clock };
+        // Written down at once: this run may end before it saves the clock, and the next one must
+        // not begin at the same tick.
+        let mut batch = Batch::new();
+        batch.put(Tree::World, rows::clock_key(), rows::clock_row(clock));
+        store.append(batch)?;
+        return Ok(clock);
     }
     let spawn = base.manifest.spawn();
     let layout = starter::layout(base.manifest.seed, spawn.x, spawn.z, &base.book);
