@@ -182,6 +182,26 @@ impl Guest {
         }
     }
 
+    /// As [`Self::until`], over the losses of a connection that comes back by itself.
+    ///
+    /// # Errors
+    /// When it does not come to pass after twice all patience.
+    pub async fn until_patiently<T>(
+        &self,
+        what: &str,
+        mut look: impl FnMut(&View) -> Option<T>,
+    ) -> Result<T> {
+        let mut waited = Duration::ZERO;
+        loop {
+            if let Some(found) = self.client.look(&mut look) {
+                return Ok(found);
+            }
+            ensure!(waited < 2 * PATIENCE, "waited for {what} in vain");
+            tokio::time::sleep(LOOK).await;
+            waited += LOOK;
+        }
+    }
+
     /// Runs to within `within_cm` of a place, around what stands in the way.
     ///
     /// # Errors

@@ -48,6 +48,12 @@ impl Folder {
         Ok(Self(path))
     }
 
+    /// Takes a folder that is there already; it is removed as one's own would be.
+    #[must_use]
+    pub const fn at(path: PathBuf) -> Self {
+        Self(path)
+    }
+
     /// Returns where it is.
     #[must_use]
     pub fn path(&self) -> &Path {

@@ -1,0 +1,202 @@
+//! Rounds of `kill -9` while people act: what was acknowledged is there afterwards, once.
+//!
+//! Ten rounds by default; `ECUMENE_ROUNDS=50` runs the full figure.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use protocol::ids::EntityId;
+use protocol::message::server::Being;
+use protocol::rules::{Act, Args, KindId, Verb};
+use protocol::session::Answer;
+use protocol::units::{Position, Tick};
+use tests::guest::{Guest, run};
+use tests::process::ServerProcess;
+
+const ROUNDS: u32 = 10;
+
+const NAMES: [&str; 3] = ["Ada", "Ben", "Cleo"];
+
+/// How long people act before the server dies, by round: other moments of a commit each time.
+const ACTING: [Duration; 3] =
+    [Duration::from_millis(310), Duration::from_millis(437), Duration::from_millis(523)];
+
+/// Where a thing is, as far as it was acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Ground,
+    With(usize),
+}
+
+/// What was acknowledged, and what was still under way when the server died.
+#[derive(Debug, Default)]
+struct Ledger {
+    places: BTreeMap<EntityId, (Tick, Place)>,
+    /// The thing that each person's unanswered act is about.
+    under_way: BTreeMap<usize, EntityId>,
+    acknowledged: u64,
+}
+
+/// Returns the axes and hammers of the workshop: they do not stack, so each stays itself.
+async fn tools(guest: &Guest) -> Result<(BTreeSet<EntityId>, Vec<KindId>)> {
+    let kinds = vec![guest.kind("axe")?, guest.kind("hammer")?];
+    let tools = guest
+        .until("four tools", |view| {
+            let is_tool = |being: &Being| match being {
+                Being::Thing { kind, .. } => kinds.contains(kind),
+                Being::Avatar { .. } => false,
+            };
+            let all = view.replica.entities().filter(|entity| is_tool(&entity.being));
+            let all: BTreeSet<EntityId> = all.map(|entity| entity.id).collect();
+            (all.len() == 4).then_some(all)
+        })
+        .await?;
+    Ok((tools, kinds))
+}
+
+/// Acts at random until the connection is lost.
+async fn act_on(guests: &[Guest], own: usize, mut seed: u64, ledger: &RefCell<Ledger>) {
+    let guest = &guests[own];
+    loop {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let draw = seed >> 33;
+        let held: Vec<EntityId> = guest.holding().iter().map(|thing| thing.id).collect();
+        let (thing, act, place) = if held.is_empty() || draw % 3 == 0 {
+            let ledger = ledger.borrow();
+            let free = ledger.places.iter().filter(|(_, (_, place))| *place == Place::Ground);
+            let free: Vec<EntityId> = free.map(|(id, _)| *id).collect();
+            let Some(&thing) = free.get(draw as usize % free.len().max(1)) else {
+                drop(ledger);
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                continue;
+            };
+            (thing, Act::on(Verb::Take, thing), Place::With(own))
+        } else if draw % 3 == 1 {
+            (held[0], Act::on(Verb::Drop, held[0]), Place::Ground)
+        } else {
+            let other = (own + 1 + draw as usize / 3 % (guests.len() - 1)) % guests.len();
+            let moved = Args::Moved { thing: held[0], count: 1 };
+            let act = Act::on(Verb::Give, guests[other].avatar()).with(moved);
+            (held[0], act, Place::With(other))
+        };
+        ledger.borrow_mut().under_way.insert(own, thing);
+        let Ok(answer) = guest.act(act).await else { return };
+        let mut ledger = ledger.borrow_mut();
+        match answer {
+            Answer::Done { tick, .. } => {
+                ledger.under_way.remove(&own);
+                ledger.acknowledged += 1;
+                let known = ledger.places.entry(thing).or_insert((tick, place));
+                if known.0 <= tick {
+                    *known = (tick, place);
+                }
+            }
+            Answer::Refused(_) => drop(ledger.under_way.remove(&own)),
+            Answer::Unknown => return,
+        }
+    }
+}
+
+/// Waits until everybody is back and told what they hold.
+async fn come_back(guests: &[Guest], since: Tick) -> Result<()> {
+    for guest in guests {
+        guest
+            .until_patiently("coming back after the kill", |view| {
+                (view.session.is_in() && since < view.replica.log().holding_since).then_some(())
+            })
+            .await?;
+    }
+    Ok(())
+}
+
+/// Checks that every tool is in one place, and where it was acknowledged to be.
+async fn check(guests: &[Guest], ledger: &RefCell<Ledger>) -> Result<()> {
+    let tools: Vec<EntityId> = ledger.borrow().places.keys().copied().collect();
+    let mut found = BTreeMap::new();
+    for &tool in &tools {
+        let holders: Vec<usize> = (0..guests.len())
+            .filter(|&own| guests[own].holding().iter().any(|thing| thing.id == tool))
+            .collect();
+        ensure!(holders.len() <= 1, "{tool} is doubled: {holders:?} hold it");
+        let place = match holders.first() {
+            Some(&own) => Place::With(own),
+            None => {
+                let lies = |view: &protocol::io::View| view.replica.entity(tool).map(|_| ());
+                let found = guests[0].until("a tool that nobody holds to lie there", lies).await;
+                found.with_context(|| format!("{tool} is lost"))?;
+                Place::Ground
+            }
+        };
+        let is_shown = guests[0].client.look(|view| view.replica.entity(tool).is_some());
+        ensure!(is_shown == (place == Place::Ground), "{tool} is held and lies there");
+        found.insert(tool, place);
+    }
+    let mut ledger = ledger.borrow_mut();
+    for (tool, place) in found {
+        let known = ledger.places.get(&tool).copied().context("a known tool")?;
+        let is_sure = ledger.under_way.values().all(|thing| *thing != tool);
+        ensure!(
+            !is_sure || known.1 == place,
+            "{tool} was acknowledged to be {:?} and is {place:?}",
+            known.1
+        );
+        ledger.places.insert(tool, (known.0, place));
+    }
+    ledger.under_way.clear();
+    Ok(())
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_or_doubled_by_killing_the_server() -> Result<()> {
+    let rounds = std::env::var("ECUMENE_ROUNDS").ok().and_then(|text| text.parse().ok());
+    let rounds: u32 = rounds.unwrap_or(ROUNDS);
+    run(async {
+        let mut server = ServerProcess::start(&["admission.handshakes_burst=1000"])?;
+        let mut guests = Vec::new();
+        for name in NAMES {
+            let guest = Guest::join(&server, name).await?;
+            guest.go_to(Position::new(1_950, 0, 110), 60).await?;
+            guests.push(guest);
+        }
+        // Where people stand is kept every five seconds.
+        tokio::time::sleep(Duration::from_secs(6)).await;
+        let (tools, _) = tools(&guests[0]).await?;
+        let places = tools.into_iter().map(|tool| (tool, (Tick(0), Place::Ground))).collect();
+        let ledger = RefCell::new(Ledger { places, ..Ledger::default() });
+        let people: Vec<_> = guests.iter().map(|guest| (guest.person(), guest.avatar())).collect();
+        for round in 0..rounds {
+            let seed = u64::from(round) * 31 + 7;
+            let acting = ACTING[round as usize % ACTING.len()];
+            let everybody = async {
+                tokio::join!(
+                    act_on(&guests, 0, seed, &ledger),
+                    act_on(&guests, 1, seed + 1, &ledger),
+                    act_on(&guests, 2, seed + 2, &ledger),
+                )
+            };
+            // They act on until they lose the server: dropping the wait would forget answers.
+            let kill = async {
+                tokio::time::sleep(acting).await;
+                server.kill_9()?;
+                let newest = |guest: &Guest| {
+                    guest.client.look(|view| view.replica.clock().newest())
+                };
+                let since = guests.iter().map(newest).max().unwrap_or_default();
+                server.restart()?;
+                anyhow::Ok(since)
+            };
+            let (_, since) = tokio::join!(everybody, kill);
+            let since = since?;
+            come_back(&guests, since).await.with_context(|| format!("round {round}"))?;
+            let now: Vec<_> = guests.iter().map(|guest| (guest.person(), guest.avatar())).collect();
+            assert_eq!(now, people, "everybody is who they were");
+            check(&guests, &ledger).await.with_context(|| format!("round {round}"))?;
+        }
+        let acknowledged = ledger.borrow().acknowledged;
+        println!("{rounds} kills, {acknowledged} acts acknowledged, 0 lost, 0 doubled");
+        assert!(u64::from(rounds) < acknowledged, "they did something");
+        Ok(())
+    })
+}
