@@ -34,9 +34,7 @@ fn a_recorded_visit_is_explained_line_by_line() -> Result<()> {
             .lines()
             .map(|line| serde_json::from_str(line).context("JSON"))
             .collect::<Result<_>>()?;
-        let named = |name: &str| {
-            lines.iter().filter(|line| line["name"].as_str().is_some_and(|it| it.starts_with(name)))
-        };
+        let named = |name| named(&lines, name);
         for name in
             ["Greeting", "Hello", "Welcome", "Announce", "Say", "Done", "Leave", "chunk", "note"]
         {
@@ -91,4 +89,11 @@ fn damaged(server: &ServerProcess, file: &str) -> Result<()> {
     ensure!(output.status.code() == Some(1), "{}", output.status);
     ensure!(text(&output.stderr).contains("not a recorded session"), "{}", text(&output.stderr));
     Ok(())
+}
+
+/// Returns the lines about frames, datagrams or messages of a name.
+fn named<'a>(lines: &'a [Value], name: &'a str) -> impl Iterator<Item = &'a Value> {
+    let is_named =
+        move |line: &&Value| line["name"].as_str().is_some_and(|it| it.starts_with(name));
+    lines.iter().filter(is_named)
 }
