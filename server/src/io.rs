@@ -1,18 +1,18 @@
 //! The outside world: files, sockets, clocks. Everything here can fail and says so.
 
-pub mod keys;
-pub mod store;
+pub mod admin;
 pub mod clock;
-pub mod rng;
-pub mod telemetry;
+pub mod command;
+pub mod files;
 pub mod host;
 pub mod http;
-pub mod files;
-pub mod tls;
-pub mod lobby;
-pub mod quic;
-pub mod admin;
+pub mod keys;
 pub mod launch;
+pub mod lobby;
 pub mod operator;
 pub mod png;
-pub mod command;
+pub mod quic;
+pub mod rng;
+pub mod store;
+pub mod telemetry;
+pub mod tls;

@@ -33,5 +33,5 @@ pub mod wire;
 /// The id of no world: a server that hosts none lets nobody in.
 pub const NO_WORLD: protocol::ids::WorldId = protocol::ids::WorldId(0);
 pub mod admin;
-pub mod world;
 pub mod cli;
+pub mod world;

@@ -156,9 +156,8 @@ impl Switchboard {
         }
         for (region, traveller) in output.travellers.drain(..) {
             let avatar = traveller.avatar.id;
-            let left = self.seats.get_mut(&avatar).map(|seat| {
-                std::mem::replace(&mut seat.region, region)
-            });
+            let left =
+                self.seats.get_mut(&avatar).map(|seat| std::mem::replace(&mut seat.region, region));
             self.push(region, Command::Enter(traveller));
             match left {
                 Some(left) => self.forward(avatar, left, region, &mut output.strays),

@@ -85,7 +85,10 @@ impl Handler<Step> for ShardActor {
 }
 
 impl ShardActor {
-    #[expect(clippy::disallowed_methods, reason = "one per step asked for; a lost one ends the beat")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "one per step asked for; a lost one ends the beat"
+    )]
     fn answer(&self, stepped: Stepped) {
         self.gateway.do_send(stepped);
     }

@@ -221,7 +221,8 @@ impl Host {
                         if let Err(error) = write_access(&self.data, &access) {
                             return AdminReply::Failed(error.to_string());
                         }
-                        *self.tokens.access.write().unwrap_or_else(PoisonError::into_inner) = access;
+                        *self.tokens.access.write().unwrap_or_else(PoisonError::into_inner) =
+                            access;
                     }
                     reply
                 }

@@ -179,7 +179,7 @@ impl Visit {
         let mut hello = Some(hello);
         for attempt in 0..KNOCKS_MAX {
             let lobby = Arc::clone(&self.lobby);
-            let said = hello.take().ok_or_else(|| again_later())?;
+            let said = hello.take().ok_or_else(again_later)?;
             // Signatures and records cost a fraction of a millisecond: never on the ticking thread.
             let examine = move || lobby.examine(said, peer, &nonce, attempt == 0);
             let examined = tokio::task::spawn_blocking(examine).await;

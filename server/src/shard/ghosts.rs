@@ -51,13 +51,7 @@ impl Border {
     /// Returns the border to `region`, whose shard is told of everything within `band_cm` of it.
     #[must_use]
     pub const fn new(region: Region, band_cm: i32) -> Self {
-        Self {
-            region,
-            band_cm,
-            told: BTreeMap::new(),
-            handed: BTreeMap::new(),
-            heard_at: Tick(0),
-        }
+        Self { region, band_cm, told: BTreeMap::new(), handed: BTreeMap::new(), heard_at: Tick(0) }
     }
 
     /// Makes sure that the neighbour is told that an entity is gone, whoever told of it.

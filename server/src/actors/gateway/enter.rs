@@ -16,8 +16,8 @@ use tracing::info;
 use super::ground::Wanted;
 use super::{Away, Client, Entered, GatewayActor, Going, OUTGOING_MAX, Unseated};
 use crate::actors::session::SessionActor;
-use crate::admission::rates::SessionRates;
 use crate::admission::bans::Subject;
+use crate::admission::rates::SessionRates;
 use crate::admission::{Admitted, Refusal, STAFF_PLACES, names};
 use crate::directory::Presence;
 use crate::io::clock;
@@ -86,8 +86,7 @@ impl GatewayActor {
         self.owners.insert(avatar, record.person);
         let (outgoing, taken) = mpsc::channel(OUTGOING_MAX);
         let rates = {
-            let config =
-                self.outfit.config.read().unwrap_or_else(PoisonError::into_inner);
+            let config = self.outfit.config.read().unwrap_or_else(PoisonError::into_inner);
             SessionRates::new(&config, clock::unix_ms())
         };
         let ignored = if is_owner { record.ignored.clone() } else { Default::default() };
@@ -367,8 +366,7 @@ impl GatewayActor {
             return;
         }
         let grace_ms = {
-            let config =
-                self.outfit.config.read().unwrap_or_else(PoisonError::into_inner);
+            let config = self.outfit.config.read().unwrap_or_else(PoisonError::into_inner);
             u64::from(config.session.resume_grace_s) * 1_000
         };
         let now_ms = self.now_ms();

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use bytes::Bytes;
+use protocol::ids::PersonId;
 use protocol::limits::DATAGRAM_BYTES_MAX;
 use protocol::message::ServerMessage;
-use protocol::ids::PersonId;
 use protocol::message::server::{Happened, Pace};
 use protocol::rules::Verb;
 use protocol::units::Tick;
@@ -137,11 +137,7 @@ impl GatewayActor {
     }
 
     /// Appends a step's journal to the store; returns each entry's number.
-    fn store_journal(
-        &mut self,
-        region: RegionIndex,
-        output: &mut StepOutput,
-    ) -> Vec<Number> {
+    fn store_journal(&mut self, region: RegionIndex, output: &mut StepOutput) -> Vec<Number> {
         let (shard, epoch) = self.outfit.epochs[usize::from(region.0)];
         let mut numbers = Vec::with_capacity(output.journal.len());
         for entry in output.journal.drain(..) {
@@ -202,7 +198,9 @@ impl GatewayActor {
     fn note_trouble(&self, error: &StoreError) {
         let is_for_good = matches!(
             error,
-            StoreError::Fenced { .. } | StoreError::NotEnrolled { .. } | StoreError::TooLarge { .. }
+            StoreError::Fenced { .. }
+                | StoreError::NotEnrolled { .. }
+                | StoreError::TooLarge { .. }
         );
         if is_for_good {
             // The world and its record would part for ever: the record is right.
