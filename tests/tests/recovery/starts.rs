@@ -167,6 +167,8 @@ fn a_full_disk_refuses_acts_until_there_is_room_and_loses_nothing() -> Result<()
             (view.session.is_in() && since < view.replica.log().holding_since).then_some(())
         };
         ada.until_patiently("coming back", back).await?;
+        // Where she stood was not written either.
+        ada.go_to(at, 150).await?;
         // Whether it was written or not, there is one cup fewer to take or there is not.
         match ada.act(take()).await? {
             Answer::Done { .. } | Answer::Refused(Why::NotThere) => drop(ada.held("cup").await?),
