@@ -180,12 +180,24 @@ fn soak(run: &Run) -> Result<Report> {
         Some(server) => error.context(format!("the server's log:\n{}", server.log())),
         None => error,
     });
-    if let Some(mut server) = server {
-        server.stop()?;
-    }
     let mut report = report?;
+    if let Some(server) = server {
+        stop_server(server, &mut report);
+    }
     measure_floor(&mut report)?;
     Ok(report)
+}
+
+/// Stops the server; one that ended by itself, or not in good order, makes the run not count.
+fn stop_server(mut server: ServerProcess, report: &mut Report) {
+    let log = server.log();
+    let status = server.stop();
+    let exit = status.as_ref().map_or_else(|error| format!("{error:#}"), ToString::to_string);
+    if !status.is_ok_and(|status| status.success()) {
+        report.invalid.push(format!("the server ended with {exit}"));
+        report.more.insert("server_log".into(), json!(log));
+    }
+    report.more.insert("server_exit".into(), json!(exit));
 }
 
 fn start_server(run: &Run) -> Result<ServerProcess> {

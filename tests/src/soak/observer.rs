@@ -121,12 +121,16 @@ impl Observer {
         if tick < self.window_end {
             return;
         }
-        for (&body, &times) in &self.updates {
+        let in_view: BTreeMap<EntityId, u32> =
+            self.replica.entities().map(|entity| (entity.id, 0)).collect();
+        // Who left view within the window was not due to be told of to its end.
+        let whole = self.updates.iter().filter(|(body, _)| in_view.contains_key(body));
+        for (&body, &times) in whole {
             if let Some(driver) = truth.driver(body).filter(|&it| it != self.client) {
                 truth.updated(driver, tick, times, self.client);
             }
         }
-        self.updates = self.replica.entities().map(|entity| (entity.id, 0)).collect();
+        self.updates = in_view;
         self.window_end = tick.after(WINDOW_TICKS);
     }
 
