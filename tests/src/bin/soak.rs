@@ -501,8 +501,9 @@ fn write_report(report: &Report, json: &Path) -> Result<[PathBuf; 3]> {
 }
 
 fn summary(report: &Report, files: &[PathBuf]) -> String {
-    let shown =
-        |key: &str| report.number(key).map_or("-".to_owned(), |value| format!("{value:.2}"));
+    let shown = |key: &str| {
+        report.number(key).map_or_else(|| "-".to_owned(), |value| format!("{value:.2}"))
+    };
     let files: Vec<_> = files.iter().map(|path| path.display().to_string()).collect();
     format!(
         "clients held {}   lost {}   tick p50 {} p99 {} max {} ms   {} us per client tick   {}\n{}\n",

@@ -71,10 +71,11 @@ impl Host {
     /// When the server does not run here, or does not answer.
     pub fn last_ticks_ms(&self) -> Result<Vec<f32>> {
         let world = self.world.as_deref().context("the server's folder is not known")?;
-        match server::io::admin::call(world, AdminRequest::Status, |_| {})? {
-            AdminReply::Status(status) => Ok(status.tick_history),
-            other => bail!("the server answered a request for its status with {other:?}"),
-        }
+        let reply = server::io::admin::call(world, AdminRequest::Status, |_| {})?;
+        let AdminReply::Status(status) = reply else {
+            bail!("the server answered a request for its status with {reply:?}");
+        };
+        Ok(status.tick_history)
     }
 
     /// Keeps the server on one core and the load on another.

@@ -85,8 +85,9 @@ fn tiles(report: &Report) -> String {
     ];
     let mut html = String::from("<div class=tiles>");
     for (key, name, unit) in tiles {
-        let value =
-            report.number(key).map_or("–".to_owned(), |value| format!("{}{unit}", short(value)));
+        let value = report
+            .number(key)
+            .map_or_else(|| "–".to_owned(), |value| format!("{}{unit}", short(value)));
         write(&mut html, format_args!("<div class=\"card tile\"><b>{value}</b>{name}</div>"));
     }
     html + "</div>"
@@ -204,7 +205,7 @@ fn plot(name: &str, unit: &str, lines: &[Line<'_>]) -> String {
 fn table(report: &Report) -> String {
     let mut html = String::from("<div class=card><h2>Everything measured</h2><table>");
     for (key, meaning) in KEYS {
-        let value = report.number(key).map_or("not measured".to_owned(), short);
+        let value = report.number(key).map_or_else(|| "not measured".to_owned(), short);
         write(
             &mut html,
             format_args!(

@@ -175,7 +175,8 @@ pub fn unmet(text: &str, report: &Report) -> Result<Vec<String>> {
             _ => limit < value,
         });
         if fails {
-            let value = report.number(key).map_or("not measured".into(), |it| it.to_string());
+            let value =
+                report.number(key).map_or_else(|| "not measured".into(), |it| it.to_string());
             found.push(format!("{condition}: {key} is {value}"));
         }
     }
@@ -186,7 +187,8 @@ pub fn unmet(text: &str, report: &Report) -> Result<Vec<String>> {
 #[must_use]
 pub fn compare(before: &Value, after: &Value) -> String {
     let mut text = format!("{:<32} {:>12} {:>12} {:>9}\n", "", "before", "after", "change");
-    let shown = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.3}"));
+    let shown =
+        |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.3}"));
     for (key, _) in KEYS {
         let [old, new] = [before, after].map(|report| report.get(*key).and_then(Value::as_f64));
         let change = match (old, new) {

@@ -75,7 +75,7 @@ fn bucket(value: f64) -> usize {
         return 0;
     }
     let index = (value / LEAST).ln() / GROWTH.ln();
-    (index as usize + 1).min(BUCKETS - 1)
+    (index as usize).saturating_add(1).min(BUCKETS - 1)
 }
 
 fn upper(index: usize) -> f64 {
