@@ -37,6 +37,8 @@ struct Ledger {
     /// The thing that each person's unanswered act is about.
     under_way: BTreeMap<usize, EntityId>,
     acknowledged: u64,
+    /// The server was killed: nobody begins anything more.
+    is_over: bool,
 }
 
 /// Returns the axes and hammers of the workshop: they do not stack, so each stays itself.
@@ -59,7 +61,7 @@ async fn tools(guest: &Guest) -> Result<(BTreeSet<EntityId>, Vec<KindId>)> {
 /// Acts at random until the connection is lost.
 async fn act_on(guests: &[Guest], own: usize, mut seed: u64, ledger: &RefCell<Ledger>) {
     let guest = &guests[own];
-    loop {
+    while !ledger.borrow().is_over {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let draw = seed >> 33;
         let held: Vec<EntityId> = guest.holding().iter().map(|thing| thing.id).collect();
@@ -167,6 +169,7 @@ fn nothing_acknowledged_is_lost_or_doubled_by_killing_the_server() -> Result<()>
         let ledger = RefCell::new(Ledger { places, ..Ledger::default() });
         let people: Vec<_> = guests.iter().map(|guest| (guest.person(), guest.avatar())).collect();
         for round in 0..rounds {
+            ledger.borrow_mut().is_over = false;
             let seed = u64::from(round) * 31 + 7;
             let acting = ACTING[round as usize % ACTING.len()];
             let everybody = async {
@@ -180,6 +183,7 @@ fn nothing_acknowledged_is_lost_or_doubled_by_killing_the_server() -> Result<()>
             let kill = async {
                 tokio::time::sleep(acting).await;
                 server.kill_9()?;
+                ledger.borrow_mut().is_over = true;
                 let newest = |guest: &Guest| {
                     guest.client.look(|view| view.replica.clock().newest())
                 };
