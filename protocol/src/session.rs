@@ -5,7 +5,6 @@
 //! what the world looks like is the [`replica`](crate::replica)'s.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::Arc;
 
 use crate::close::CloseCode;
@@ -182,16 +181,6 @@ impl Outcome {
             Self::Lost { code, why }
         } else {
             Self::Refused { code, why, retry_after_s }
-        }
-    }
-}
-
-impl fmt::Display for Outcome {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Left => f.write_str("left"),
-            Self::Refused { code, why, .. } => write!(f, "refused ({code:?}): {why}"),
-            Self::Lost { code, why } => write!(f, "lost ({code:?}): {why}"),
         }
     }
 }

@@ -81,7 +81,7 @@ pub(super) async fn enter(
             match event {
                 SessionEvent::Welcomed(welcome) => return Ok((opened, *welcome)),
                 SessionEvent::Ended(outcome) => {
-                    options.tapped(false, Channel::Note, outcome.to_string().as_bytes());
+                    options.tapped_end(&outcome);
                     close(&opened.connection, &outcome);
                     return Err(ConnectError::of(outcome));
                 }
@@ -124,7 +124,7 @@ pub(super) async fn run(
                 Outcome::Lost { code: CloseCode::Lost, why }
             }
         };
-        options.tapped(false, Channel::Note, outcome.to_string().as_bytes());
+        options.tapped_end(&outcome);
         close(&opened.connection, &outcome);
         shared.view().give_up();
         let outcome = if options.reconnects && outcome.is_worth_resuming() {

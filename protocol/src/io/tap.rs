@@ -10,6 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use super::client::ConnectOptions;
 use super::clock::now_us;
 use crate::capture::{self, Channel, MAGIC, Record};
+use crate::session::Outcome;
 
 /// Hears everything that a client says and is told.
 pub trait Tap: Send + Sync {
@@ -56,6 +57,16 @@ impl Tap for FileTap {
 }
 
 impl ConnectOptions {
+    /// Lets the tap hear how a connection ended.
+    pub(super) fn tapped_end(&self, outcome: &Outcome) {
+        let words = match outcome {
+            Outcome::Left => "left".to_owned(),
+            Outcome::Refused { code, why, .. } => format!("refused ({code:?}): {why}"),
+            Outcome::Lost { code, why } => format!("lost ({code:?}): {why}"),
+        };
+        self.tapped(false, Channel::Note, words.as_bytes());
+    }
+
     /// Lets the tap hear some bytes, if there is one.
     pub(super) fn tapped(&self, from_client: bool, channel: Channel, bytes: &[u8]) {
         if let Some(tap) = &self.tap {
