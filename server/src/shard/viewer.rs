@@ -77,6 +77,8 @@ pub struct Viewer {
 pub struct Scratch {
     near: Vec<(u64, Slot)>,
     ranked: Vec<(usize, Slot)>,
+    keyed: Vec<(usize, usize, Slot)>,
+    shown: Vec<Slot>,
     due: Vec<(u16, usize)>,
     frame: FrameScratch,
     bytes: Vec<u8>,
@@ -209,7 +211,7 @@ impl Viewer {
         entities: &Entities,
         scratch: &mut Scratch,
     ) {
-        let Scratch { near, ranked, .. } = scratch;
+        let Scratch { near, ranked, keyed, shown, .. } = scratch;
         let looked_at = TRACKED_MAX + 1 + STAY_RANKS + self.hidden.len().min(TRACKED_MAX);
         grid.nearest((here.x, here.z), looked_at, reach_cm, near);
         ranked.clear();
@@ -220,9 +222,19 @@ impl Viewer {
         if ranked.len() <= TRACKED_MAX {
             return;
         }
-        let shown: BTreeSet<Slot> = self.tracked.iter().map(|tracked| tracked.slot).collect();
-        ranked
-            .sort_by_key(|&(rank, slot)| rank + if shown.contains(&slot) { 0 } else { STAY_RANKS });
+        shown.clear();
+        shown.extend(self.tracked.iter().map(|tracked| tracked.slot));
+        shown.sort_unstable();
+        let stays = |slot| shown.binary_search(&slot).is_ok();
+        keyed.clear();
+        keyed.extend(
+            ranked
+                .iter()
+                .map(|&(rank, slot)| (rank + if stays(slot) { 0 } else { STAY_RANKS }, rank, slot)),
+        );
+        keyed.sort_unstable();
+        ranked.clear();
+        ranked.extend(keyed.iter().map(|&(_, rank, slot)| (rank, slot)));
         ranked.truncate(TRACKED_MAX);
     }
 
