@@ -162,7 +162,7 @@ fn view(view: View) -> Result<End> {
     options.server_key = view.server_key;
     options.known_servers = Some(known);
     options.identity = identity;
-    options.token = view.token.map(|token| token.trim().as_bytes().to_vec());
+    options.token = view.token.as_deref().map(token_bytes).transpose()?;
     options.world = view.world;
     options.software = concat!("ecumene-viewer/", env!("CARGO_PKG_VERSION")).to_owned();
     options.reconnects = !view.no_reconnect;
@@ -208,6 +208,15 @@ fn identity(command: IdentityCommand) -> Result<()> {
 
 fn key(identity: &Identity) -> String {
     protocol::io::trust::hex(&identity.public_key())
+}
+
+/// Returns the bytes of a token as it is handed on: URL-safe base64.
+fn token_bytes(text: &str) -> Result<Vec<u8>> {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::{URL_SAFE, URL_SAFE_NO_PAD};
+    let text = text.trim();
+    let bytes = URL_SAFE.decode(text).or_else(|_| URL_SAFE_NO_PAD.decode(text));
+    bytes.context("--token is not a token: paste the whole line that `ecumene token mint` printed")
 }
 
 fn seconds(text: &str) -> Result<f64, String> {

@@ -68,7 +68,7 @@ impl Weather {
     }
 
     /// Returns what becomes of the next datagram.
-    pub fn next(&mut self) -> Fate {
+    pub fn fate(&mut self) -> Fate {
         let Impairment { loss_permille, delay_ms, jitter_ms, .. } = self.impairment;
         let (lost, twice, overtakes) = (self.permille(), self.permille(), self.permille());
         let spread_us = 2_000 * u64::from(jitter_ms);
@@ -90,7 +90,7 @@ impl Weather {
         u32::try_from(self.draw() % 1_000).unwrap_or(0)
     }
 
-    /// A stream of random numbers (SplitMix64).
+    /// A stream of random numbers (`SplitMix64`).
     const fn draw(&mut self) -> u64 {
         self.seed = self.seed.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mixed = (self.seed ^ (self.seed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -261,7 +261,7 @@ impl Network {
     }
 
     fn take(&mut self, way: Way, client: SocketAddr, bytes: &[u8]) {
-        let fate = self.weather[way as usize].next();
+        let fate = self.weather[way as usize].fate();
         let is_lost = fate.copies_us == [None; 2] || self.controls.is_cut.load(Ordering::Relaxed);
         if is_lost || UNDER_WAY_MAX <= self.under_way.len() {
             self.controls.lost.fetch_add(1, Ordering::Relaxed);
@@ -340,7 +340,7 @@ mod tests {
 
     fn fates(impairment: Impairment, seed: u64) -> Vec<Fate> {
         let mut weather = Weather::new(impairment, seed);
-        (0..10_000).map(|_| weather.next()).collect()
+        (0..10_000).map(|_| weather.fate()).collect()
     }
 
     #[test]

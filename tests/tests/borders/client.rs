@@ -56,17 +56,17 @@ impl Client {
 
     pub fn hear(&mut self, message: &ServerMessage) {
         self.replica.hear(message);
-        match message {
-            ServerMessage::Done(done) => {
-                self.answered(done.request);
-                self.done += 1;
-            }
-            ServerMessage::Refused(refused) => self.answered(refused.request),
-            ServerMessage::Begun(begun) => self.answered(begun.request),
-            ServerMessage::Offered(offered) if offered.offer.to == self.avatar => {
-                self.offers.push(offered.offer.id);
-            }
-            _ => {}
+        if let ServerMessage::Done(done) = message {
+            self.answered(done.request);
+            self.done += 1;
+        } else if let ServerMessage::Refused(refused) = message {
+            self.answered(refused.request);
+        } else if let ServerMessage::Begun(begun) = message {
+            self.answered(begun.request);
+        } else if let ServerMessage::Offered(offered) = message
+            && offered.offer.to == self.avatar
+        {
+            self.offers.push(offered.offer.id);
         }
     }
 
@@ -142,7 +142,11 @@ impl Client {
     pub fn check_answers(&self, now: Tick) {
         for (request, asked) in &self.asked {
             let waited = now.since(*asked);
-            assert!(waited <= ANSWER_TICKS, "{}: no answer to {request}, asked at {asked:?}", self.avatar);
+            assert!(
+                waited <= ANSWER_TICKS,
+                "{}: no answer to {request}, asked at {asked:?}",
+                self.avatar
+            );
         }
     }
 }

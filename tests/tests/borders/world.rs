@@ -45,7 +45,7 @@ const SEEN_OFF_CM: u32 = 110;
 
 const TICK_US: u64 = 50_000;
 
-/// A stream of random numbers (SplitMix64).
+/// A stream of random numbers (`SplitMix64`).
 #[derive(Clone, Debug)]
 pub struct Stream(u64);
 
@@ -100,8 +100,7 @@ impl World {
     pub fn new(seed: u64) -> Self {
         let regions = Regions::new(3, WIDTH_CM);
         let half_width_cm = regions.half_width_cm();
-        let motion =
-            MotionRules { hz: TICK_HZ_DEFAULT, half_width_cm, ..MotionRules::default() };
+        let motion = MotionRules { hz: TICK_HZ_DEFAULT, half_width_cm, ..MotionRules::default() };
         let rules = WorldRules {
             regions,
             motion: motion.clone(),
@@ -111,9 +110,8 @@ impl World {
             whisper_cm: 300,
         };
         let mints = IdMint::parts(1, u32::from(regions.count()));
-        let shards = regions.iter().zip(mints).map(|(region, mint)| {
-            Shard::new(region, rules.clone(), mint)
-        });
+        let shards =
+            regions.iter().zip(mints).map(|(region, mint)| Shard::new(region, rules.clone(), mint));
         let mut chance = Stream(seed);
         let things = things(&mut chance, &rules.book, half_width_cm);
         let mut world = Self {
@@ -298,7 +296,10 @@ impl World {
                     continue;
                 }
                 let Some(entity) = client.replica.entity(other) else {
-                    panic!("{:?}: {} at {here:?} does not see {other} at {at:?}", self.tick, client.avatar);
+                    panic!(
+                        "{:?}: {} at {here:?} does not see {other} at {at:?}",
+                        self.tick, client.avatar
+                    );
                 };
                 let (tick, state) = entity.newest();
                 let past = self.past.iter().find(|(then, _)| *then == tick);
@@ -307,7 +308,9 @@ impl World {
                 self.figures.seen_off_cm_max = self.figures.seen_off_cm_max.max(off_cm);
                 assert!(
                     off_cm <= SEEN_OFF_CM,
-                    "{:?}: {} sees {other} {off_cm} cm off", self.tick, client.avatar
+                    "{:?}: {} sees {other} {off_cm} cm off",
+                    self.tick,
+                    client.avatar
                 );
             }
             if 40 < self.tick.0 {

@@ -161,10 +161,8 @@ fn names_are_checked_and_kept_apart() -> Result<()> {
 #[test]
 fn a_world_that_is_not_hosted_and_guests_that_are_not_wanted_are_refused() -> Result<()> {
     run(async {
-        let server = ServerProcess::start(&[
-            "admission.guests=nobody",
-            "admission.newcomers=nobody",
-        ])?;
+        let server =
+            ServerProcess::start(&["admission.guests=nobody", "admission.newcomers=nobody"])?;
         let elsewhere =
             ConnectOptions { world: Some("w-1234".to_owned()), ..options(&server, "Ada")? };
         let error = refused(elsewhere).await?;

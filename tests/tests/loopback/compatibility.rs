@@ -23,10 +23,8 @@ async fn welcome(change: impl FnOnce(&mut Hello)) -> Result<Welcome> {
 #[test]
 fn a_newer_client_is_let_in_with_what_both_know() -> Result<()> {
     run(async {
-        let capability = |name: &str, value: &str| Capability {
-            name: name.to_owned(),
-            value: value.to_owned(),
-        };
+        let capability =
+            |name: &str, value: &str| Capability { name: name.to_owned(), value: value.to_owned() };
         let welcome = welcome(|hello| {
             hello.minor = 99;
             hello.features = u64::MAX;

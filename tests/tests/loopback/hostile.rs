@@ -35,7 +35,11 @@ pub struct Raw {
 }
 
 /// Opens a connection that speaks `alpn` and takes `window` bytes of a stream unread.
-async fn connect(server: &ServerProcess, alpn: &[u8], window: u32) -> Result<(Endpoint, Connection)> {
+async fn connect(
+    server: &ServerProcess,
+    alpn: &[u8],
+    window: u32,
+) -> Result<(Endpoint, Connection)> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let verifier = PinnedVerifier::new(Some(server.key()), Arc::clone(&provider));
     let mut tls = rustls::ClientConfig::builder_with_provider(provider)

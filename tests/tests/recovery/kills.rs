@@ -41,6 +41,13 @@ struct Ledger {
     is_over: bool,
 }
 
+impl Ledger {
+    fn on_the_ground(&self) -> Vec<EntityId> {
+        let free = self.places.iter().filter(|(_, (_, place))| *place == Place::Ground);
+        free.map(|(id, _)| *id).collect()
+    }
+}
+
 /// Returns the axes and hammers of the workshop: they do not stack, so each stays itself.
 async fn tools(guest: &Guest) -> Result<(BTreeSet<EntityId>, Vec<KindId>)> {
     let kinds = vec![guest.kind("axe")?, guest.kind("hammer")?];
@@ -65,12 +72,9 @@ async fn act_on(guests: &[Guest], own: usize, mut seed: u64, ledger: &RefCell<Le
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let draw = seed >> 33;
         let held: Vec<EntityId> = guest.holding().iter().map(|thing| thing.id).collect();
-        let (thing, act, place) = if held.is_empty() || draw % 3 == 0 {
-            let ledger = ledger.borrow();
-            let free = ledger.places.iter().filter(|(_, (_, place))| *place == Place::Ground);
-            let free: Vec<EntityId> = free.map(|(id, _)| *id).collect();
+        let (thing, act, place) = if held.is_empty() || draw.is_multiple_of(3) {
+            let free = ledger.borrow().on_the_ground();
             let Some(&thing) = free.get(draw as usize % free.len().max(1)) else {
-                drop(ledger);
                 tokio::time::sleep(Duration::from_millis(20)).await;
                 continue;
             };
@@ -184,9 +188,8 @@ fn nothing_acknowledged_is_lost_or_doubled_by_killing_the_server() -> Result<()>
                 tokio::time::sleep(acting).await;
                 server.kill_9()?;
                 ledger.borrow_mut().is_over = true;
-                let newest = |guest: &Guest| {
-                    guest.client.look(|view| view.replica.clock().newest())
-                };
+                let newest =
+                    |guest: &Guest| guest.client.look(|view| view.replica.clock().newest());
                 let since = guests.iter().map(newest).max().unwrap_or_default();
                 server.restart()?;
                 anyhow::Ok(since)

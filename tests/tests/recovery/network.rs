@@ -40,7 +40,8 @@ struct Truth(Vec<(u64, [f64; 3])>);
 impl Truth {
     fn at(&self, moment: f64) -> Option<[f64; 3]> {
         let index = self.0.partition_point(|(tick, _)| (*tick as f64) <= moment);
-        let (&(before, from), &(after, to)) = (self.0.get(index.checked_sub(1)?)?, self.0.get(index)?);
+        let (&(before, from), &(after, to)) =
+            (self.0.get(index.checked_sub(1)?)?, self.0.get(index)?);
         let part = (moment - before as f64) / (after - before) as f64;
         Some([0, 1, 2].map(|axis| from[axis] + (to[axis] - from[axis]) * part))
     }
@@ -65,7 +66,7 @@ fn behind_a_bad_network_people_are_shown_near_where_they_are() -> Result<()> {
         let began_us = now_us();
         let mut turn = 0_u16;
         while u128::from(now_us() - began_us) < WALKING.as_micros() {
-            if turn % 60 == 0 {
+            if turn.is_multiple_of(60) {
                 // A square, so that nobody walks out of sight.
                 let yaw = Yaw((turn / 60 % 4) * 0x4000);
                 ben.client.set_input(Input { forward: 127, yaw, ..Input::default() });
@@ -93,9 +94,9 @@ fn behind_a_bad_network_people_are_shown_near_where_they_are() -> Result<()> {
             Some((seen[0] - truth[0]).hypot(seen[2] - truth[2]))
         };
         let mut off_cm: Vec<f64> = shown.iter().filter_map(off).collect();
-        let mut own_cm: Vec<f64> = ben.client.look(|view| {
-            view.corrections_cm.iter().skip(skip).copied().map(f64::from).collect()
-        });
+        let mut own_cm: Vec<f64> = ben
+            .client
+            .look(|view| view.corrections_cm.iter().skip(skip).copied().map(f64::from).collect());
         assert!(300 < off_cm.len() && 100 < own_cm.len(), "{} {}", off_cm.len(), own_cm.len());
         let (count, samples) = (relay.counts(), off_cm.len());
         let (off_p95, own_p95, delay_p95) =

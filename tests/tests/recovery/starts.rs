@@ -16,7 +16,8 @@ use tests::process::{Folder, ServerProcess, command, free_ports, text};
 /// What a start prints that must fail, and its exit code.
 fn refused(folder: &Path, flags: &[&str]) -> Result<(Option<i32>, String)> {
     let (udp, tcp) = free_ports()?;
-    let (listen, http) = (format!("--listen=127.0.0.1:{udp}"), format!("server.http=127.0.0.1:{tcp}"));
+    let (listen, http) =
+        (format!("--listen=127.0.0.1:{udp}"), format!("server.http=127.0.0.1:{tcp}"));
     let own = ["serve", &listen, "--set", &http];
     let output = command(folder, &[&own, flags].concat())?;
     assert!(!output.status.success(), "it started");
@@ -117,7 +118,7 @@ impl Disk {
         mount.args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]).arg(folder.path());
         let is_mounted = mount.output().is_ok_and(|output| output.status.success());
         if !is_mounted {
-            println!("SKIPPED: only root may mount a small disk, so a full one was not tested");
+            eprintln!("SKIPPED: only root may mount a small disk, so a full one was not tested");
         }
         Ok(is_mounted.then_some(Self(folder)))
     }

@@ -88,7 +88,8 @@ fn a_trade_happens_as_a_whole_or_not_at_all() -> Result<()> {
         let mut swapped = 0;
         for step in STEPS {
             let ada_has_cup = holds(&ada, cup);
-            let acknowledged = trade(&ada, &ben, step).await.with_context(|| format!("{step:?}"))?;
+            let acknowledged =
+                trade(&ada, &ben, step).await.with_context(|| format!("{step:?}"))?;
             server.kill_9()?;
             let since = ada.client.look(|view| view.replica.clock().newest());
             server.restart()?;
