@@ -112,6 +112,7 @@ fn a_folder_that_cannot_be_written_is_said_to_be_so() -> Result<()> {
 struct Disk(Folder);
 
 impl Disk {
+    #[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
     fn mount(size: &str) -> Result<Option<Self>> {
         let folder = Folder::make()?;
         let mut mount = Command::new("mount");
