@@ -1,6 +1,6 @@
 //! What can be typed: commands, flags, their help, and what each exit code means.
 //!
-//! Carrying commands out is [`crate::io::command`]'s; printing what came of them [`print`]'s.
+//! Carrying commands out is [`crate::io::command`]'s; printing what came of them `print`'s.
 
 pub mod banner;
 pub mod print;

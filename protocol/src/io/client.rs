@@ -1,7 +1,7 @@
 //! The asynchronous client: connects, comes in, and keeps a picture of the world up to date.
 //!
 //! Owns nothing of its own but the thread of things: what is said is [`Session`]'s, what is seen
-//! [`Replica`]'s, and a task ([`super::drive`]) carries bytes between them and QUIC. It runs on
+//! [`Replica`]'s, and a task (`io/drive.rs`) carries bytes between them and QUIC. It runs on
 //! any tokio runtime; one thread is enough for hundreds of clients.
 
 use std::collections::{BTreeMap, VecDeque};

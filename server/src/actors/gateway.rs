@@ -13,7 +13,7 @@
 //! |---------------|-----------|------------------------------------------------------------|
 //! | [`Step`]      | shard     | fatal: a shard has answered before it is asked again       |
 //! | `NeedChunk`   | generator | asked again at the next look around                        |
-//! | [`Mute`]      | session   | told again with the next change                            |
+//! | `Mute`        | session   | told again with the next change                            |
 //! | control bytes | client    | the client is too slow: its stay ends                      |
 //! | datagrams     | client    | dropped by QUIC: the next one supersedes                   |
 
