@@ -258,6 +258,7 @@ fn what_cannot_be_done_is_refused_and_says_why() -> Result<()> {
         assert_eq!(ada.cannot(Act::new(Verb::Accept)).await?, Why::BadArgs);
         let nothing = Act::on(Verb::Take, protocol::ids::EntityId(12_345));
         assert_eq!(ada.cannot(nothing).await?, Why::NotThere);
+        ada.go_to(ben.position(), 150).await?;
         let give = Args::Moved { thing: axe, count: 1 };
         let why = ada.cannot(Act::on(Verb::Give, ben.avatar()).with(give)).await?;
         assert!(matches!(why, Why::NotHolding { held: 0 }), "{why:?}");

@@ -10,6 +10,7 @@ use std::fs::File;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, Once, PoisonError};
+use std::time::Duration;
 
 use protocol::ids::ShardId;
 use sled::transaction::{
@@ -46,6 +47,29 @@ struct State {
     applied: Number,
 }
 
+/// Times that a locked database is tried again: two seconds in all.
+const LOCK_TRIES_MAX: u32 = 40;
+
+/// How long to wait in between.
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
+
+/// Opens the database, waiting for a lock that lingers.
+///
+/// The data folder's own lock says that nobody else uses it. sled's is given back when the last
+/// copy of its file closes, and a process started in that moment holds one until it runs.
+#[expect(clippy::disallowed_methods, reason = "while a store is opened nothing ticks yet")]
+fn open_patiently(config: &sled::Config) -> sled::Result<sled::Db> {
+    for _ in 0..LOCK_TRIES_MAX {
+        match config.open() {
+            Err(sled::Error::Io(error)) if error.to_string().contains("acquire lock") => {
+                std::thread::sleep(LOCK_PAUSE);
+            }
+            opened => return opened,
+        }
+    }
+    config.open()
+}
+
 impl Engine {
     /// Opens the database in `path`, an empty one if there is none.
     ///
@@ -59,7 +83,7 @@ impl Engine {
             .mode(sled::Mode::LowSpace)
             .flush_every_ms(Some(CLEAN_EVERY_MS));
         let (db, trees) = quiet(path, || {
-            let db = config.open()?;
+            let db = open_patiently(&config)?;
             let trees = Tree::ALL.iter().map(|tree| db.open_tree(tree.name()));
             let trees = trees.collect::<sled::Result<Vec<_>>>()?;
             Ok((db, trees))

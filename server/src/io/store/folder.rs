@@ -21,7 +21,16 @@ const MARK_BYTES: usize = 16;
 pub struct DataFolder {
     path: PathBuf,
     /// The lock lasts as long as the file is open.
-    _lock: File,
+    lock: File,
+}
+
+impl Drop for DataFolder {
+    fn drop(&mut self) {
+        // Closing alone would leave the lock with a process that was started a moment ago.
+        if let Err(error) = self.lock.unlock() {
+            tracing::debug!(%error, "the data folder's lock ends with its file");
+        }
+    }
 }
 
 impl DataFolder {
@@ -48,7 +57,7 @@ impl DataFolder {
         let pid = std::process::id().to_string();
         let written = lock.set_len(0).and_then(|()| lock.write_all(pid.as_bytes()));
         written.map_err(|e| io_error("cannot write", &lock_path, &e))?;
-        let folder = Self { path: path.into(), _lock: lock };
+        let folder = Self { path: path.into(), lock };
         folder.settle_swap()?;
         Ok(folder)
     }
