@@ -21,7 +21,10 @@ fn people_see_each_other_walk_and_hear_each_other_talk() -> Result<()> {
     run(async {
         let server = server()?;
         let (ada, ben) = (Guest::join(&server, "Ada").await?, Guest::join(&server, "Ben").await?);
-        let (_, before) = ben.sees("Ada").await?;
+        // Newcomers stand anywhere around the well.
+        ada.go_to(place(-7, 5), 60).await?;
+        ben.sees("Ada").await?;
+        let before = ada.position();
         ada.go_to(place(4, -3), 60).await?;
         let at = ada.position();
         let has_come = |view: &protocol::io::View| {
@@ -199,6 +202,7 @@ fn the_board_is_read_and_a_door_is_opened_for_all_to_see() -> Result<()> {
         let server = server()?;
         let (ada, ben) = (Guest::join(&server, "Ada").await?, Guest::join(&server, "Ben").await?);
         let (board, at) = ada.nearest("notice board").await?;
+        ada.go_to(place(-5, 7), 100).await?;
         let why = ada.cannot(Act::on(Verb::Read, board)).await?;
         assert!(matches!(why, Why::TooFar { reach_cm: 400, .. }), "{why:?}");
         ada.go_to(at, 300).await?;
