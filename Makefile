@@ -55,8 +55,8 @@ packaging: setup-test ## check the alert rules, the systemd unit and the scripts
 	@PATH="$(TEST_PATH):$$PATH" scripts/check_packaging.sh
 
 .PHONY: bench
-bench: setup ## measure this machine (ARGS go to `ecumene bench`)
-	@cargo run --release --quiet -p server --bin ecumene -- bench $(ARGS)
+bench: setup ## time the frame codec on this machine (ARGS go to the benchmark)
+	@cargo bench -p protocol --bench codec -- $(ARGS)
 
 .PHONY: soak
 soak: setup ## load a server with many users (ARGS go to `ecumene-soak`)
