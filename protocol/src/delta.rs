@@ -117,7 +117,7 @@ const COUNT_BITS: u32 = 8;
 const RICE_BITS: u32 = 4;
 
 /// The frames a client has received in full.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub struct Acks {
     /// Low 16 bits of the newest one's tick.
     pub newest: u16,

@@ -18,7 +18,7 @@ pub trait Ground {
 }
 
 /// A solid upright cylinder: a trunk, a post, a well.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub struct Pillar {
     /// Centre east, in centimetres.
     pub x: i32,
@@ -37,8 +37,9 @@ const CELL_CM: i32 = 800;
 const TOUCH_CM: i32 = 600;
 
 /// Solid uprights by place: what [`Ground::pillars`] answers from.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub struct Pillars {
+    #[rkyv(with = rkyv::with::AsVec)]
     cells: BTreeMap<(i32, i32), Vec<Pillar>>,
 }
 

@@ -71,7 +71,7 @@ pub struct BadId {
 /// Mints ids for one node: the high bits say which run of which node, the low bits count.
 ///
 /// `epoch` is a number that the store hands out once per run, so no two runs mint the same id.
-#[derive(Debug)]
+#[derive(Debug, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub struct IdMint {
     next: u64,
     end: u64,
@@ -88,13 +88,20 @@ impl IdMint {
         Self { next: first, end: first + (1 << Self::COUNT_BITS) }
     }
 
-    /// Returns `count` mints that share the ids of `epoch` out among themselves.
+    /// Returns how many ids are left.
     #[must_use]
-    pub fn parts(epoch: u32, count: u32) -> Vec<Self> {
-        let whole = Self::new(epoch);
-        let share = (whole.end - whole.next) / u64::from(count.max(1));
-        let starts = (0..u64::from(count)).map(|part| whole.next + part * share);
-        starts.map(|next| Self { next, end: next + share }).collect()
+    pub const fn left(&self) -> u64 {
+        self.end - self.next
+    }
+
+    /// Takes `count` ids off this mint for another one; nothing if it has no more than that left.
+    #[must_use]
+    pub const fn split(&mut self, count: u64) -> Option<Self> {
+        if self.left() <= count {
+            return None;
+        }
+        self.end -= count;
+        Some(Self { next: self.end, end: self.end + count })
     }
 
     /// Returns this mint and leaves one that has run out, until it is given back.
@@ -235,11 +242,13 @@ mod tests {
     }
 
     #[test]
-    fn parts_never_share_an_id() {
-        let parts = IdMint::parts(3, 10);
-        assert!(parts.windows(2).all(|pair| pair[0].end <= pair[1].next));
-        assert!(parts.iter().all(|part| part.end - part.next > 1 << 36));
-        assert!(parts.last().is_some_and(|last| last.end <= IdMint::new(4).next));
+    fn what_is_split_off_is_shared_with_nobody() {
+        let mut whole = IdMint::new(2);
+        let first = whole.split(1 << 30).expect("there is plenty");
+        let second = whole.split(1 << 30).expect("there is plenty");
+        assert!(whole.end <= second.next && second.end <= first.next);
+        assert_eq!(first.left(), 1 << 30);
+        assert!(whole.split(1 << 40).is_none());
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::admission::access::TokenRecord;
 use crate::admission::bans::{Ban, Subject};
 use crate::admission::names;
 use crate::status::{ShardStatus, Status};
-use crate::token::TokenId;
+use crate::token::{Purpose, TokenId};
 
 /// The version of these words; both ends come from one release, so they must be equal.
 pub const VERSION: u16 = 1;
@@ -103,6 +103,9 @@ pub enum AdminRequest {
     },
     /// Makes a token.
     TokenMint {
+        /// What it is good for.
+        #[serde(default)]
+        purpose: Purpose,
         /// The most its bearer may do.
         role: Role,
         /// The only person who may use it.

@@ -10,10 +10,11 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use protocol::ids::PersonId;
+use protocol::io::ServerKey;
 
 use crate::admin::{AdminRequest, Who};
 use crate::admission::Role;
-use crate::token::TokenId;
+use crate::token::{Purpose, TokenId};
 
 use span::Span;
 
@@ -115,6 +116,15 @@ Examples:
 The first start makes the world, an identity that clients pin, and one admin token
 that is printed once. Ctrl-C stops in good order.")]
     Serve(ServeArgs),
+    /// Run shards of a world in a process of their own
+    #[command(after_help = "\
+Example, on this machine or another (the token comes from `ecumene token mint --shards`):
+  ECUMENE_TOKEN=... ecumene shard --join 127.0.0.1:4433 --server-key KEY --regions 0,1,2
+
+The server hands the regions over while everybody plays on. Ctrl-C gives them back. If this
+process is lost, they go on in the server with all that was confirmed; if the server is
+lost, this process waits for it to come back.")]
+    Shard(ShardArgs),
     /// Stop the running server in good order
     #[command(after_help = "Example:\n  ecumene stop --in 5m --why \"new version\"")]
     Stop {
@@ -246,6 +256,23 @@ impl ServeArgs {
     }
 }
 
+/// How to run shards for a server.
+#[derive(Clone, Debug, Args)]
+pub struct ShardArgs {
+    /// The server: its UDP address for players.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub join: String,
+    /// The server's identity key, as it prints at its start.
+    #[arg(long, value_name = "KEY")]
+    pub server_key: ServerKey,
+    /// The right to run shards, from `ecumene token mint --shards`.
+    #[arg(long, value_name = "TOKEN", env = "ECUMENE_TOKEN", hide_env_values = true)]
+    pub token: String,
+    /// Which regions, as `ecumene shards` lists them.
+    #[arg(long, value_name = "N,N", value_delimiter = ',', required = true)]
+    pub regions: Vec<u16>,
+}
+
 /// What can be done about people.
 #[derive(Clone, Debug, Subcommand)]
 pub enum PlayerCommand {
@@ -324,6 +351,9 @@ pub enum TokenCommand {
         /// visitor, member, moderator or admin.
         #[arg(long, default_value = "member")]
         role: Role,
+        /// For processes that run shards (`ecumene shard`), instead of people.
+        #[arg(long, conflicts_with_all = ["role", "person"])]
+        shards: bool,
         /// For how long it is good.
         #[arg(long = "for", value_name = "TIME", default_value = "30d")]
         lasts: Span,
@@ -410,6 +440,7 @@ impl Command {
                 AdminRequest::Backup { to: to.as_ref().map(|path| path.display().to_string()) }
             }
             Self::Serve(_)
+            | Self::Shard(_)
             | Self::Top
             | Self::Restore { .. }
             | Self::Verify { backup: Some(_) }
@@ -441,8 +472,13 @@ impl PlayerCommand {
 impl TokenCommand {
     fn request(&self) -> Option<AdminRequest> {
         match self.clone() {
-            Self::Mint { role, lasts, person, note } => {
-                Some(AdminRequest::TokenMint { role, person, lasts_s: lasts.0, note })
+            Self::Mint { role, shards, lasts, person, note } => {
+                let (purpose, role) = match shards {
+                    true => (Purpose::Shards, Role::Visitor),
+                    false => (Purpose::People, role),
+                };
+                let lasts_s = lasts.0;
+                Some(AdminRequest::TokenMint { purpose, role, person, lasts_s, note })
             }
             Self::List => Some(AdminRequest::TokenList),
             Self::Revoke { id } => Some(AdminRequest::TokenRevoke { id }),
@@ -482,6 +518,7 @@ mod tests {
         assert_eq!(request("ecumene player move Ada -5 7"), AdminRequest::Move { who, to_m });
         let mint = request("ecumene token mint --person p-1f");
         let expected = AdminRequest::TokenMint {
+            purpose: Purpose::People,
             role: Role::Member,
             person: Some(PersonId(0x1F)),
             lasts_s: 30 * 86_400,

@@ -97,6 +97,8 @@ settings! {
         name: String = "Ecumene", Text { chars_max: 64 }, Live;
         /// Clients at once; moderators and admins still get in when it is full.
         clients_max: u32 = 1_000, Whole { min: 1, max: 20_000 }, Live;
+        /// From where processes may join that run shards: `loopback`, `anyone` or `nobody`.
+        shard_processes: Reach = "loopback", Choice(&["loopback", "anyone", "nobody"]), Live;
         /// File for TLS secrets, to decrypt captures while debugging; empty: none.
         keylog: String = "", Text { chars_max: 4096 }, Restart;
     }

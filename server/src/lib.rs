@@ -3,6 +3,7 @@
 //! It wires the other crates together and is the only one that opens sockets to players or the
 //! store. Reading order:
 //! - [`region`], [`shard`]: the world in regions, each stepped as a pure function.
+//! - [`hosting`], [`link`]: shards in other processes.
 //! - [`switchboard`], [`post`], [`dilation`], [`session`], [`people`], [`rows`]: the gateway's pure parts.
 //! - [`admission`], [`token`], [`ticket`], [`identity`]: who may come in.
 //! - [`config`], [`status`], [`directory`]: what operators set and see.
@@ -15,8 +16,10 @@ pub mod capabilities;
 pub mod config;
 pub mod dilation;
 pub mod directory;
+pub mod hosting;
 pub mod identity;
 pub mod io;
+pub mod link;
 pub mod people;
 pub mod post;
 pub mod region;

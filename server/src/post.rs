@@ -38,6 +38,12 @@ impl Post {
         }
     }
 
+    /// Returns whether the answer to a client's request waits here.
+    #[must_use]
+    pub fn answers(&self, client: ClientKey, request: u32) -> bool {
+        self.waiting.iter().any(|(_, to, message)| *to == client && answer(message) == Some(request))
+    }
+
     /// Returns how many letters wait.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -48,6 +54,16 @@ impl Post {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty()
+    }
+}
+
+/// Returns the request that a message answers for good.
+#[must_use]
+pub const fn answer(message: &ServerMessage) -> Option<u32> {
+    match message {
+        ServerMessage::Done(done) => Some(done.request),
+        ServerMessage::Refused(refused) => Some(refused.request),
+        _ => None,
     }
 }
 

@@ -16,6 +16,7 @@ pub mod ghosts;
 mod handoff;
 pub mod input;
 pub mod interest;
+pub mod pack;
 mod verbs;
 pub mod viewer;
 
@@ -127,6 +128,12 @@ impl Shard {
         }
     }
 
+    /// Returns which region it is of.
+    #[must_use]
+    pub const fn region(&self) -> RegionIndex {
+        self.region.index
+    }
+
     /// Advances the shard to `input.tick`; what comes of it is added to `output`.
     ///
     /// Commands apply in the order given, before inputs.
@@ -158,6 +165,7 @@ impl Shard {
         self.write_frames(pace_permille, frame_bytes_max, output);
         // 7. Hand-off; the journal stands in `output` already.
         self.hand_over(output);
+        output.is_survey = is_survey;
         if is_survey {
             output.whereabouts.extend(self.whereabouts());
         }
@@ -172,8 +180,8 @@ impl Shard {
         match command {
             Command::Enter(traveller) => self.arrive(*traveller, output),
             Command::Leave { avatar } => self.leave(avatar, output),
-            Command::Attach { avatar, client, hidden } => {
-                self.attach(avatar, client, hidden, output);
+            Command::Attach { avatar, client, hidden, told } => {
+                self.attach(avatar, (client, told), hidden, output);
             }
             Command::Detach { avatar, stops } => self.detach(avatar, stops, output),
             Command::Do { avatar, request, act } => self.begin_act(avatar, request, act, output),
@@ -191,7 +199,7 @@ impl Shard {
             Command::Ground(chunk) => self.lay_ground(chunk),
             Command::Things(things) => things.into_iter().for_each(|thing| self.put_thing(thing)),
             Command::Ghosts(batch) => self.hear_ghosts(batch),
-            Command::ForgetGhosts(region) => self.forget_ghosts(region),
+            Command::TellAnew(region) => self.tell_anew(region),
             Command::Ripple(ripple) => self.perceive(&ripple, output),
         }
     }

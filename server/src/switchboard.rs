@@ -16,6 +16,9 @@ use crate::shard::viewer::ClientKey;
 /// Commands that wait for one shard's next tick: four for each of 2,000 clients.
 pub const COMMANDS_MAX: usize = 8_192;
 
+/// Inputs that wait for one shard's next step: eight, as many as its queues hold, of 4,000 clients.
+const INPUTS_MAX: usize = 32_768;
+
 /// Where an avatar is, and who drives it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Seat {
@@ -59,6 +62,39 @@ impl Switchboard {
     #[must_use]
     pub fn driven_by(&self, client: ClientKey) -> Option<EntityId> {
         self.drivers.get(&client).copied()
+    }
+
+    /// Returns every avatar with where it is and who drives it.
+    pub fn seats(&self) -> impl Iterator<Item = (EntityId, Seat)> + '_ {
+        self.seats.iter().map(|(&avatar, &seat)| (avatar, seat))
+    }
+
+    /// Returns whether an avatar is still on its way into a region's shard.
+    #[must_use]
+    pub fn is_entering(&self, region: RegionIndex, avatar: EntityId) -> bool {
+        self.waiting(region).any(|command| match command {
+            Command::Enter(traveller) => traveller.avatar.id == avatar,
+            _ => false,
+        })
+    }
+
+    /// Returns whether what an avatar's client asked still waits for a region's next step.
+    #[must_use]
+    pub fn is_asked(&self, region: RegionIndex, avatar: EntityId, request: u32) -> bool {
+        self.waiting(region).any(|command| {
+            command.avatar() == Some(avatar) && command.request() == Some(request)
+        })
+    }
+
+    fn waiting(&self, region: RegionIndex) -> impl Iterator<Item = &Command> {
+        self.next.get(usize::from(region.0)).into_iter().flat_map(|input| &input.commands)
+    }
+
+    /// Puts commands before all that wait for a region, whose shard begins anew with them.
+    pub fn begin_anew(&mut self, region: RegionIndex, mut first: Vec<Command>) {
+        let Some(input) = self.next.get_mut(usize::from(region.0)) else { return };
+        first.append(&mut input.commands);
+        input.commands = first;
     }
 
     /// Returns how many avatars there are.
@@ -122,6 +158,7 @@ impl Switchboard {
                 | Command::Ghosts(_)
                 | Command::Ground(_)
                 | Command::Things(_)
+                | Command::TellAnew(_)
         );
         if input.commands.len() >= COMMANDS_MAX && !is_vital {
             self.dropped += 1;
@@ -135,7 +172,8 @@ impl Switchboard {
     pub fn input(&mut self, client: ClientKey, datagram: InputDatagram) {
         let Some(avatar) = self.driven_by(client) else { return };
         let Some(seat) = self.seat(avatar) else { return };
-        if let Some(input) = self.next.get_mut(usize::from(seat.region.0)) {
+        let input = self.next.get_mut(usize::from(seat.region.0));
+        if let Some(input) = input.filter(|input| input.inputs.len() < INPUTS_MAX) {
             input.inputs.push((avatar, datagram));
         }
     }

@@ -22,8 +22,11 @@ use serde::{Deserialize, Serialize};
 use crate::admission::Role;
 use crate::identity::{Identity, short_hash};
 
-/// What the root key of tokens is derived for.
+/// What the root key of tokens that let people in is derived for.
 const ROOT_PURPOSE: &str = "ecumene 1 token root";
+
+/// What the root key of tokens that let processes run shards is derived for.
+const SHARDS_PURPOSE: &str = "ecumene 1 shard token root";
 
 /// Facts a token may give rise to: ours are six, narrowing adds a few.
 const FACTS_MAX: u64 = 64;
@@ -89,9 +92,22 @@ impl<'de> Deserialize<'de> for TokenId {
     }
 }
 
+/// What a token is good for; one for the one is nothing to the other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Purpose {
+    /// Entering the world.
+    #[default]
+    People,
+    /// Running shards of it in another process.
+    Shards,
+}
+
 /// What a token shall allow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Grant {
+    /// What it is for.
+    pub purpose: Purpose,
     /// The most its bearer may do.
     pub role: Role,
     /// The only person who may use it; nothing lets every bearer use it.
@@ -135,7 +151,7 @@ pub enum BadToken {
     #[error("the token was revoked; ask the operator for a new one")]
     Revoked,
     /// It is damaged, or another server's.
-    #[error("the token was not made by this server, or was changed or cut short")]
+    #[error("the token was not made by this server for this, or was changed or cut short")]
     Forged,
     /// It is for another world of this server.
     #[error("the token is for another world")]
@@ -188,13 +204,15 @@ pub enum MintError {
 /// The key that makes and checks one server's tokens.
 pub struct Mint {
     root: KeyPair,
+    shards: KeyPair,
 }
 
 impl Mint {
     /// Returns the mint of the server that `identity` stands for.
     #[must_use]
     pub fn new(identity: &Identity) -> Self {
-        Self { root: key_pair(&identity.derive(ROOT_PURPOSE)) }
+        let root = |purpose| key_pair(&identity.derive(purpose));
+        Self { root: root(ROOT_PURPOSE), shards: root(SHARDS_PURPOSE) }
     }
 
     /// Returns the bytes and the id of a token that allows `grant`; `seed` is 32 random bytes.
@@ -202,7 +220,7 @@ impl Mint {
     /// # Errors
     /// [`MintError::EndsAtOnce`] when the grant ends before it begins.
     pub fn mint(&self, grant: &Grant, seed: &[u8; 32]) -> Result<(Vec<u8>, TokenId), MintError> {
-        let Grant { role, person, world, minted_s, expires_s } = *grant;
+        let Grant { purpose, role, person, world, minted_s, expires_s } = *grant;
         if expires_s <= minted_s {
             return Err(MintError::EndsAtOnce { expires_s, minted_s });
         }
@@ -212,12 +230,19 @@ impl Mint {
             builder = builder.fact(Fact::new("person".to_owned(), [text(person)]))?;
         }
         let token =
-            builder.build_with_key_pair(&self.root, SymbolTable::default(), &key_pair(seed))?;
+            builder.build_with_key_pair(self.key(purpose), SymbolTable::default(), &key_pair(seed))?;
         let id = TokenId::of(&token.revocation_identifiers()[0]);
         Ok((token.to_vec()?, id))
     }
 
-    /// Checks `token` at `now_s` (Unix time in seconds) for `world`.
+    const fn key(&self, purpose: Purpose) -> &KeyPair {
+        match purpose {
+            Purpose::People => &self.root,
+            Purpose::Shards => &self.shards,
+        }
+    }
+
+    /// Checks `token` at `now_s` (Unix time in seconds) for entering `world`.
     ///
     /// # Errors
     /// [`BadToken`]; the bearer, or who gave it to them, is at fault.
@@ -228,10 +253,35 @@ impl Mint {
         now_s: u64,
         is_revoked: impl Fn(TokenId) -> bool,
     ) -> Result<Claims, BadToken> {
+        self.check_for(Purpose::People, token, world, now_s, is_revoked)
+    }
+
+    /// Checks `token` at `now_s` (Unix time in seconds) for running shards of `world`.
+    ///
+    /// # Errors
+    /// [`BadToken`]; the bearer, or who gave it to them, is at fault.
+    pub fn check_for_shards(
+        &self,
+        token: &[u8],
+        world: WorldId,
+        now_s: u64,
+        is_revoked: impl Fn(TokenId) -> bool,
+    ) -> Result<Claims, BadToken> {
+        self.check_for(Purpose::Shards, token, world, now_s, is_revoked)
+    }
+
+    fn check_for(
+        &self,
+        purpose: Purpose,
+        token: &[u8],
+        world: WorldId,
+        now_s: u64,
+        is_revoked: impl Fn(TokenId) -> bool,
+    ) -> Result<Claims, BadToken> {
         if TOKEN_BYTES_MAX < token.len() {
             return Err(BadToken::Forged);
         }
-        let token = Biscuit::from(token, self.root.public()).map_err(|_| BadToken::Forged)?;
+        let token = Biscuit::from(token, self.key(purpose).public()).map_err(|_| BadToken::Forged)?;
         if BLOCKS_MAX < token.block_count() {
             return Err(BadToken::Forged);
         }
@@ -244,7 +294,7 @@ impl Mint {
         if !(1..token.block_count()).all(|block| is_narrowing(&token, block)) {
             return Err(BadToken::Narrowed);
         }
-        let grant = granted(&token)?;
+        let grant = granted(&token, purpose)?;
         if grant.world != world {
             return Err(BadToken::NotForThisWorld);
         }
@@ -372,7 +422,7 @@ fn is_time_check(check: &str) -> bool {
 }
 
 /// Reads what the mint itself wrote; facts of added blocks are out of scope here.
-fn granted(token: &Biscuit) -> Result<Grant, BadToken> {
+fn granted(token: &Biscuit, purpose: Purpose) -> Result<Grant, BadToken> {
     let builder = AuthorizerBuilder::new().set_limits(limits());
     let mut authorizer = builder.build(token).map_err(|_| BadToken::Forged)?;
     let grants = ask(&mut authorizer, "grant($r, $w, $m, $e) <- grant($r, $w, $m, $e)")?;
@@ -389,6 +439,7 @@ fn granted(token: &Biscuit) -> Result<Grant, BadToken> {
         Some(_) => return Err(BadToken::Forged),
     };
     Ok(Grant {
+        purpose,
         role: role.parse().map_err(|_| BadToken::Forged)?,
         person,
         world: world.parse().map_err(|_| BadToken::Forged)?,

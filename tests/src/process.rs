@@ -1,7 +1,7 @@
 //! A real server process: started on free ports and a folder of its own, killed without warning,
 //! started again on the same files.
 //!
-//! It runs the binary that lies beside the tests, building it first if it is older than the
+//! Also processes that run shards for it. It runs the binary that lies beside the tests, building it first if it is older than the
 //! library they link. `ECUMENE_BIN` names another one. What clients do to it is the tests'.
 
 use std::collections::VecDeque;
@@ -211,22 +211,7 @@ impl ServerProcess {
     /// # Errors
     /// When it does not stop in time.
     pub fn stop(&mut self) -> Result<ExitStatus> {
-        let Some(mut child) = self.child.take() else { bail!("the server does not run") };
-        signal(child.id(), libc::SIGTERM)?;
-        // The wait is on a thread of its own, so that it can be given up.
-        let pid = child.id();
-        let (send, ended) = mpsc::sync_channel(1);
-        std::thread::spawn(move || {
-            // Nobody listens any more after the time is up.
-            drop(send.send(child.wait()));
-        });
-        match ended.recv_timeout(STOP) {
-            Ok(status) => Ok(status?),
-            Err(_) => {
-                signal(pid, libc::SIGKILL)?;
-                bail!("the server did not stop within {STOP:?}; its log:\n{}", self.log.text())
-            }
-        }
+        end(self.child.take().context("the server does not run")?, &self.log)
     }
 
     /// Runs another command of the same program on the same files, such as `token mint`.
@@ -247,6 +232,117 @@ impl ServerProcess {
         ensure!(output.status.success(), "{arguments:?}: {}\n{out}{err}", output.status);
         Ok(out)
     }
+}
+
+/// A process that runs shards for a server.
+#[derive(Debug)]
+pub struct ShardProcess {
+    child: Option<Child>,
+    lines: Receiver<String>,
+    log: Log,
+}
+
+impl Drop for ShardProcess {
+    fn drop(&mut self) {
+        if self.kill_9().is_err() {
+            tracing::warn!("a shard process was gone before it was killed");
+        }
+    }
+}
+
+impl ShardProcess {
+    /// Starts a process that joins `server` with `token` for `regions`, such as `4,5`.
+    ///
+    /// # Errors
+    /// When it cannot be started at all.
+    pub fn start(server: &ServerProcess, token: &str, regions: &str) -> Result<Self> {
+        let (address, key) = (server.address().to_string(), server.key().to_string());
+        let mut command = Command::new(binary()?);
+        command.args(["shard", "--join", &address, "--server-key", &key, "--regions", regions]);
+        // It has a folder for its settings alone, of which there are none.
+        command.arg("--data").arg(server.folder().path().join("shards"));
+        let piped = plain(&mut command).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = piped.env("ECUMENE_TOKEN", token).spawn().context("start a process")?;
+        let log = Log::default();
+        if let Some(stderr) = child.stderr.take() {
+            let log = log.clone();
+            std::thread::spawn(move || each_line(stderr, |line| log.push(line)));
+        }
+        let (send, lines) = mpsc::sync_channel(OUTPUT_LINES_MAX);
+        if let Some(stdout) = child.stdout.take() {
+            std::thread::spawn(move || pass_on(stdout, &send));
+        }
+        Ok(Self { child: Some(child), lines, log })
+    }
+
+    /// Waits until it says something that begins like this.
+    ///
+    /// # Errors
+    /// When it does not in time; with its log.
+    pub fn says(&self, beginning: &str) -> Result<()> {
+        loop {
+            let Ok(line) = self.lines.recv_timeout(START) else {
+                bail!("it does not say `{beginning}`; its log:\n{}", self.log.text());
+            };
+            if line.starts_with(beginning) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Kills it without warning, as `kill -9` does.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn kill_9(&mut self) -> Result<()> {
+        let Some(mut child) = self.child.take() else { return Ok(()) };
+        child.kill().context("kill the process")?;
+        child.wait().context("wait for the killed process")?;
+        Ok(())
+    }
+
+    /// Tells it to end, and waits until it has.
+    ///
+    /// # Errors
+    /// When it does not end in time.
+    pub fn stop(&mut self) -> Result<ExitStatus> {
+        let child = self.child.take().context("the process does not run")?;
+        end(child, &self.log)
+    }
+
+    /// Waits until it ends by itself; returns how, and what it said to its end.
+    ///
+    /// # Errors
+    /// When it runs on.
+    pub fn ends(&mut self) -> Result<(ExitStatus, String)> {
+        let child = self.child.take().context("the process does not run")?;
+        let status = wait(child)?.context("the process runs on")?;
+        Ok((status, self.log.text()))
+    }
+}
+
+/// Tells a process to end in good order, and waits until it has.
+fn end(child: Child, log: &Log) -> Result<ExitStatus> {
+    let pid = child.id();
+    signal(pid, libc::SIGTERM)?;
+    match wait(child)? {
+        Some(status) => Ok(status),
+        None => {
+            signal(pid, libc::SIGKILL)?;
+            bail!("it did not stop within {STOP:?}; its log:\n{}", log.text())
+        }
+    }
+}
+
+/// Waits for the end of a process, with patience.
+fn wait(mut child: Child) -> Result<Option<ExitStatus>> {
+    // The wait is on a thread of its own, so that it can be given up.
+    let (send, ended) = mpsc::sync_channel(1);
+    std::thread::spawn(move || {
+        // Nobody listens any more after the time is up.
+        drop(send.send(child.wait()));
+    });
+    Ok(ended.recv_timeout(STOP).ok().transpose()?)
 }
 
 /// Runs a command of the program on the worlds in `folder`, and waits for its end.

@@ -50,6 +50,22 @@ fn the_same_seed_makes_the_same_bytes() {
 }
 
 #[test]
+fn a_shard_that_moves_to_another_process_goes_on_to_the_byte() {
+    let hash = |moves: bool| {
+        let mut world = World::new(5);
+        for tick in 0..150 {
+            world.tick();
+            if moves && tick % 3 == 0 {
+                let bytes = world.move_shard(tick / 3 % 9);
+                assert!(10_000 < bytes, "a shard of {bytes} bytes");
+            }
+        }
+        world.hash()
+    };
+    assert_eq!(hash(true), hash(false));
+}
+
+#[test]
 fn whoever_is_put_far_away_leaves_no_ghost_behind() {
     let mut world = World::new(11);
     for _ in 0..40 {

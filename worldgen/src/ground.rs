@@ -61,6 +61,14 @@ impl GroundMap {
         self.chunk(id).is_some()
     }
 
+    /// Returns every chunk that is here, in the order of their ids.
+    #[must_use]
+    pub fn chunks(&self) -> Vec<Arc<Chunk>> {
+        let mut chunks: Vec<Arc<Chunk>> = self.chunks.values().cloned().collect();
+        chunks.sort_unstable_by_key(|chunk| chunk.id());
+        chunks
+    }
+
     /// Returns how many chunks are here.
     #[must_use]
     pub fn len(&self) -> usize {

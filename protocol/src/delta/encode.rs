@@ -49,7 +49,7 @@ struct Entry {
 }
 
 /// Writes the frames of one viewer, and keeps what of them has arrived.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub struct FrameEncoder {
     hz: u16,
     pace: Pace,

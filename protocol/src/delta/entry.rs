@@ -169,7 +169,7 @@ impl Packed {
 }
 
 /// Divides by twice a world's ticks per second, which every prediction does three times.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub(super) struct Pace {
     /// 2^40 / (2 x hz), rounded up.
     reciprocal: i64,

@@ -26,7 +26,7 @@ const LATE_TICKS_MAX: u32 = 2;
 const COORDINATE_BITS: u32 = 20;
 
 /// The newest state of one handle that has arrived.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub(super) struct Slot {
     position: Position,
     /// Low 32 bits of the tick of the frame that carried it.
@@ -41,7 +41,7 @@ pub(super) struct Slot {
 }
 
 /// What a [`Slot`] knows.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 enum Stage {
     /// Nothing has arrived.
     #[default]
@@ -97,7 +97,7 @@ const fn low(tick: u32) -> u16 {
 }
 
 /// One frame that waits for its acknowledgement.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 struct SentFrame {
     tick: u32,
     origin: Position,
@@ -139,7 +139,7 @@ impl SentFrame {
 
 /// A state that waits, in 128 bits: x, y, z (20 bits each, from the frame's origin) and the low
 /// half of the handle; velocity (12 bits each), yaw, animation, flags and its high half.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 struct SentState([u64; 2]);
 
 impl SentState {
@@ -203,7 +203,7 @@ impl SentState {
 }
 
 /// What one viewer was sent, and the baselines that follow from what has arrived.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub(super) struct SentLog {
     frames: VecDeque<SentFrame>,
     states: VecDeque<SentState>,

@@ -96,6 +96,14 @@ pub struct Opened {
 /// # Errors
 /// [`OpenError`], each with what to do.
 pub async fn open(destination: &Destination) -> Result<Opened, OpenError> {
+    open_as(destination, ALPN).await
+}
+
+/// Connects as [`open`] does, to speak the protocol that TLS knows as `alpn`.
+///
+/// # Errors
+/// [`OpenError`], each with what to do.
+pub async fn open_as(destination: &Destination, alpn: &[u8]) -> Result<Opened, OpenError> {
     let address = resolve(&destination.address).await?;
     let known = destination.known_servers.as_deref().map(KnownServers::new);
     let remembered = match &known {
@@ -106,7 +114,7 @@ pub async fn open(destination: &Destination) -> Result<Opened, OpenError> {
     let pinned = destination.server_key.or(remembered);
     let verifier = PinnedVerifier::new(pinned, provider.clone());
     let mut endpoint = Endpoint::client(unspecified(address))?;
-    endpoint.set_default_client_config(client_config(&verifier, provider, destination.keylog)?);
+    endpoint.set_default_client_config(client_config(&verifier, provider, (destination.keylog, alpn))?);
     let opened = tokio::time::timeout(OPENING, control(&endpoint, address)).await;
     let unreachable =
         |why: String| OpenError::Unreachable { address: destination.address.clone(), why };
@@ -172,7 +180,7 @@ const fn unspecified(peer: SocketAddr) -> SocketAddr {
 fn client_config(
     verifier: &Arc<PinnedVerifier>,
     provider: Arc<CryptoProvider>,
-    keylog: bool,
+    (keylog, alpn): (bool, &[u8]),
 ) -> Result<ClientConfig, OpenError> {
     let broken = |error: &dyn std::error::Error| io::Error::other(error.to_string());
     let mut tls = rustls::ClientConfig::builder_with_provider(provider)
@@ -181,7 +189,7 @@ fn client_config(
         .dangerous()
         .with_custom_certificate_verifier(verifier.clone())
         .with_no_client_auth();
-    tls.alpn_protocols = vec![ALPN.to_vec()];
+    tls.alpn_protocols = vec![alpn.to_vec()];
     if keylog {
         tls.key_log = Arc::new(KeyLogFile::new());
     }

@@ -5,13 +5,18 @@
 //! | [`Knock`]      | lobby         | a place, or a refusal                               |
 //! | [`Reacted`]    | session       | what a client's message leads to                    |
 //! | [`Gone`]       | session       | the avatar waits for its driver, or goes            |
-//! | [`Stepped`]    | shard         | frames and letters go out, the journal to the store |
+//! | [`Stepped`]    | shard, link   | frames and letters go out, the journal to the store |
+//! | `PackedUp`     | shard, link   | the shard goes on elsewhere                         |
+//! | [`Join`]       | link          | regions move to another process, or a refusal       |
+//! | [`Depart`]     | link          | its regions come home                               |
+//! | [`LinkLost`]   | link          | its regions begin anew here                         |
 //! | `ChunkReady`   | generator     | laid under shards, sent to clients                  |
 //! | [`Order`]      | operator      | carried out                                         |
 //!
 //! | out           | to        | when the receiver is full                                  |
 //! |---------------|-----------|------------------------------------------------------------|
-//! | [`Step`]      | shard     | fatal: a shard has answered before it is asked again       |
+//! | `Step`        | shard     | fatal: a shard has answered before it is asked again       |
+//! | `Pack`        | shard     | as for `Step`                                              |
 //! | `NeedChunk`   | generator | asked again at the next look around                        |
 //! | `Mute`        | session   | told again with the next change                            |
 //! | control bytes | client    | the client is too slow: its stay ends                      |
@@ -19,6 +24,7 @@
 
 mod enter;
 mod ground;
+mod hosts;
 mod operate;
 mod tick;
 mod words;
@@ -33,7 +39,7 @@ use std::time::Duration;
 use actix::prelude::*;
 use bytes::Bytes;
 use protocol::close::CloseCode;
-use protocol::ids::{EntityId, PersonId, SessionId, ShardId};
+use protocol::ids::{EntityId, IdMint, PersonId, SessionId, ShardId};
 use protocol::message::ServerMessage;
 use protocol::message::client::Degree;
 use protocol::units::Tick;
@@ -41,30 +47,36 @@ use tokio::sync::{mpsc, watch};
 use worldgen::actors::generator::{ChunkReady, GeneratorActor};
 
 use super::session::SessionActor;
-use super::shard::{Step, Stepped};
+use super::shard::{Runner, Stepped};
 use crate::admission::{Refusal, Role};
 use crate::config::Config;
 use crate::dilation::Dilation;
+use crate::hosting::{Hosting, LinkId, Place};
 use crate::io::clock::{Clock, Pace};
 use crate::io::lobby::{Examined, Lobby};
 use crate::io::quic::{Inbox, Line};
 use crate::people::PersonRecord;
-use crate::post::Post;
+use crate::post::{self, Post};
 use crate::region::{RegionIndex, Regions};
 use crate::rows::ClockRow;
 use crate::session::Reaction;
 use crate::shard::batch::{Command, StepOutput, Whereabouts};
-use crate::shard::viewer::ClientKey;
+use crate::shard::viewer::{ClientKey, Told};
+use crate::shard::{Shard, WorldRules};
 use crate::status::StatusBoard;
 use crate::status::names::HostMetrics;
 use crate::store::{Batch, Epoch, Number, Progress};
 use crate::switchboard::Switchboard;
 
 pub use enter::Welcoming;
+pub use hosts::{Depart, Join, LinkLost};
 pub use operate::{ListPlayers, NotHere, Order};
 
 /// Messages that may wait: 4,000 clients, four messages each between two ticks.
 const MAILBOX: usize = 16_384;
+
+/// Seconds without an answer after which a process that runs shards is given up.
+const SILENCE_S: u64 = 1;
 
 /// Control messages that may wait for one client: two seconds of a crowd's comings and goings.
 const OUTGOING_MAX: usize = 512;
@@ -143,6 +155,10 @@ struct Client {
     role: Role,
     entered_ms: u64,
     muted_until_ms: u64,
+    /// What it was announced, by whichever shard.
+    told: Told,
+    /// Requests that no shard has answered yet.
+    open: BTreeSet<u32>,
 }
 
 /// An avatar whose driver is away.
@@ -154,6 +170,8 @@ struct Away {
 struct Going {
     /// The step that takes it out.
     step: Tick,
+    /// Whose shard makes it.
+    region: RegionIndex,
     /// The batch after which everything of it is written; nothing while that is not known.
     number: Option<Number>,
     /// What is kept of its owner, to be written once its last place is known.
@@ -182,6 +200,12 @@ pub struct Outfit {
     pub inbox: Rc<RefCell<Inbox>>,
     /// The world's rules as clients are told them.
     pub welcome: Welcoming,
+    /// The same as shards are told them.
+    pub rules: WorldRules,
+    /// The text of the rule book.
+    pub book_text: String,
+    /// Ids for shards that begin anew.
+    pub mint: IdMint,
     /// World time so far.
     pub clock: ClockRow,
     /// Ticks per second.
@@ -191,7 +215,10 @@ pub struct Outfit {
 /// The middle of a running server.
 pub struct GatewayActor {
     outfit: Outfit,
-    shards: Vec<Recipient<Step>>,
+    shards: Vec<Runner>,
+    hosting: Hosting,
+    links: BTreeMap<LinkId, hosts::Joined>,
+    losses: hosts::Losses,
     routes: Switchboard,
     clients: BTreeMap<ClientKey, Client>,
     people: BTreeMap<PersonId, PersonRecord>,
@@ -203,12 +230,14 @@ pub struct GatewayActor {
     /// The number of the newest batch that the store took.
     appended: Number,
     progress: watch::Receiver<Progress>,
-    whereabouts: Vec<Whereabouts>,
+    /// Where everyone is, by region, as each shard said last.
+    whereabouts: BTreeMap<RegionIndex, Vec<Whereabouts>>,
     ground: ground::Laid,
     beat: Beat,
     metrics: HostMetrics,
     stop: Option<operate::Stop>,
     next_client: u64,
+    next_link: u64,
 }
 
 /// Where the beat of the world stands.
@@ -224,6 +253,8 @@ struct Beat {
     saved_at_ms: u64,
     spare: Vec<StepOutput>,
     skipped: u64,
+    /// The longest that a step in another process took until it was known here.
+    remote: Duration,
     status: Vec<crate::status::ShardStatus>,
     is_survey: bool,
 }
@@ -232,7 +263,7 @@ impl GatewayActor {
     /// Starts the gateway of a world. `neighbours` is given its address and returns its outfit,
     /// its shards, and the first commands of each region.
     pub fn start(
-        neighbours: impl FnOnce(Addr<Self>) -> (Outfit, Vec<Recipient<Step>>, Vec<First>) + 'static,
+        neighbours: impl FnOnce(Addr<Self>) -> (Outfit, Vec<Shard>, Vec<First>) + 'static,
     ) -> Addr<Self> {
         Self::create(move |ctx| {
             let (outfit, shards, first) = neighbours(ctx.address());
@@ -251,12 +282,19 @@ impl GatewayActor {
                 saved_at_ms: 0,
                 spare: Vec::new(),
                 skipped: 0,
+                remote: Duration::ZERO,
                 status: vec![crate::status::ShardStatus::default(); shards.len()],
                 is_survey: false,
             };
+            let silence_ticks = u64::from(outfit.hz) * SILENCE_S;
+            let hosting = Hosting::new(shards.len(), outfit.clock.tick, silence_ticks);
+            let gateway = ctx.address();
             Self {
                 routes,
-                shards,
+                hosting,
+                links: BTreeMap::new(),
+                losses: hosts::Losses::default(),
+                shards: shards.into_iter().map(|shard| Self::run_here(shard, &gateway)).collect(),
                 clients: BTreeMap::new(),
                 people: BTreeMap::new(),
                 owners: BTreeMap::new(),
@@ -266,12 +304,13 @@ impl GatewayActor {
                 unsaved: VecDeque::new(),
                 appended: Number::default(),
                 progress: outfit.lobby.store.subscribe(),
-                whereabouts: Vec::new(),
+                whereabouts: BTreeMap::new(),
                 ground: ground::Laid::default(),
                 beat,
                 metrics: HostMetrics::default(),
                 stop: None,
                 next_client: 1,
+                next_link: 1,
                 outfit,
             }
         })
@@ -279,7 +318,13 @@ impl GatewayActor {
 
     /// Sends a message on a client's control stream; one that cannot keep up is put out.
     fn send(&mut self, client: ClientKey, message: &ServerMessage) {
-        let Some(to) = self.clients.get(&client) else { return };
+        let Some(to) = self.clients.get_mut(&client) else { return };
+        if let ServerMessage::Announce(announce) = message {
+            to.told.note(announce);
+        }
+        if let Some(request) = post::answer(message) {
+            to.open.remove(&request);
+        }
         let mut bytes = Vec::new();
         message.write(&mut bytes);
         self.metrics.message_out(message.name().0);
@@ -350,8 +395,9 @@ impl Handler<Stepped> for GatewayActor {
     type Result = ();
 
     fn handle(&mut self, stepped: Stepped, ctx: &mut Self::Context) {
+        let is_here = stepped.place == Place::Here;
         self.take_step(stepped);
-        if self.beat.open == 0 {
+        if is_here && self.beat.open == 0 {
             self.end_tick(ctx);
         }
     }

@@ -193,13 +193,14 @@ fn mint(
     request: &AdminRequest,
     context: &Context<'_>,
 ) -> Result<AdminReply, DecisionError> {
-    let AdminRequest::TokenMint { role, person, lasts_s, note } = request else {
+    let AdminRequest::TokenMint { purpose, role, person, lasts_s, note } = request else {
         unreachable!("`decide` sends only requests for tokens here");
     };
     if TOKEN_LASTS_S_MAX < *lasts_s {
         return Err(DecisionError::LastsTooLong(*lasts_s));
     }
     let grant = Grant {
+        purpose: *purpose,
         role: *role,
         person: *person,
         world: context.world,
@@ -209,6 +210,7 @@ fn mint(
     let (token, id) = context.mint.mint(&grant, &context.seed)?;
     let record = TokenRecord {
         id,
+        purpose: grant.purpose,
         role: grant.role,
         person: grant.person,
         minted_s: grant.minted_s,
@@ -226,7 +228,7 @@ mod tests {
     use super::*;
     use crate::admission::Role;
     use crate::identity::Identity;
-    use crate::token::from_text;
+    use crate::token::{Purpose, from_text};
 
     const NOW_S: u64 = 1_000;
 
@@ -292,6 +294,7 @@ mod tests {
     fn a_minted_token_opens_the_world_until_it_is_revoked() {
         let mut access = Access::default();
         let request = AdminRequest::TokenMint {
+            purpose: Purpose::People,
             role: Role::Moderator,
             person: None,
             lasts_s: 60,

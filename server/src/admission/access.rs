@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Role;
 use super::bans::Bans;
-use crate::token::TokenId;
+use crate::token::{Purpose, TokenId};
 
 /// Name of the file in a world's folder.
 pub const ACCESS_FILE: &str = "access.json";
@@ -31,6 +31,9 @@ pub const NOTE_CHARS_MAX: usize = 80;
 pub struct TokenRecord {
     /// Its id.
     pub id: TokenId,
+    /// What it is good for.
+    #[serde(default)]
+    pub purpose: Purpose,
     /// The most its bearer may do.
     pub role: Role,
     /// The only person who may use it.
@@ -194,6 +197,7 @@ mod tests {
 
     fn record(id: u64, minted_s: u64, expires_s: u64) -> TokenRecord {
         TokenRecord {
+            purpose: Purpose::People,
             id: TokenId(id),
             role: Role::Member,
             person: None,

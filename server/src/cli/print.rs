@@ -6,6 +6,7 @@ use crate::admission::access::TokenRecord;
 use crate::admission::bans::Ban;
 use crate::io::admin::top;
 use crate::status::ShardStatus;
+use crate::token::Purpose;
 use crate::world::Manifest;
 
 /// Returns `reply` as text for a terminal; `now_s` is Unix time in seconds.
@@ -18,10 +19,13 @@ pub fn reply(reply: &AdminReply, now_s: u64) -> String {
         AdminReply::Bans(bans) => list_bans(bans, now_s),
         AdminReply::Tokens(tokens) => list_tokens(tokens, now_s),
         AdminReply::Minted { token, record } => format!(
-            "{token}\n\n{} for a {}, good for {}. It is shown this once; hand it on safely.\n\
+            "{token}\n\n{} for {}, good for {}. It is shown this once; hand it on safely.\n\
              Take it back with: ecumene token revoke {}\n",
             record.id,
-            record.role,
+            match record.purpose {
+                Purpose::People => format!("a {}", record.role),
+                Purpose::Shards => "processes that run shards".to_owned(),
+            },
             Span(record.expires_s.saturating_sub(record.minted_s)),
             record.id,
         ),
@@ -93,7 +97,11 @@ fn list_tokens(tokens: &[TokenRecord], now_s: u64) -> String {
             format!("good for {}", Span(token.expires_s - now_s))
         };
         let person = token.person.map_or_else(|| "anybody".to_owned(), |person| person.to_string());
-        [token.id.to_string(), token.role.to_string(), person, state, token.note.clone()]
+        let role = match token.purpose {
+            Purpose::People => token.role.to_string(),
+            Purpose::Shards => "shards".to_owned(),
+        };
+        [token.id.to_string(), role, person, state, token.note.clone()]
     };
     table(["ID", "ROLE", "FOR", "STATE", "NOTE"], tokens.iter().map(row))
 }
@@ -162,6 +170,7 @@ mod tests {
 
     fn token(id: u64, expires_s: u64, revoked_s: Option<u64>) -> TokenRecord {
         TokenRecord {
+            purpose: Purpose::People,
             id: TokenId(id),
             role: Role::Member,
             person: None,

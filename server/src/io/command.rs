@@ -5,6 +5,7 @@
 
 mod offline;
 mod serve;
+mod shard;
 #[cfg(test)]
 mod tests;
 mod wire;
@@ -53,6 +54,7 @@ pub fn run(cli: Cli, out: &mut dyn Write) -> Result<Exit, Failure> {
 fn run_here(place: &Place, command: Command, out: &mut dyn Write) -> Result<Exit, Failure> {
     match command {
         Command::Serve(args) => serve::serve(place.clone(), args, out),
+        Command::Shard(args) => shard::shard(place, args, out),
         Command::Config => say(out, &place.settings()?.to_toml()),
         Command::World(command) => worlds::run(place, command, out),
         Command::Token(TokenCommand::Narrow { token, role, lasts }) => {

@@ -3,18 +3,19 @@
 //! No rule and no protocol is here, only the order in which things start and stop.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
-use actix::{Actor, Recipient, System};
+use actix::{Actor, System};
 use protocol::ids::{EntityId, IdMint, ShardId};
 use protocol::message::common::{MINOR, features};
 use protocol::message::server::{Greeting, WorldName};
 use protocol::motion::MotionRules;
-use protocol::rules::{BadBook, Holder, RuleBook, Thing, starter};
+use protocol::rules::{BadBook, RuleBook, Thing, starter};
 use protocol::units::{Position, Tick};
 use tokio::sync::Notify;
 use tracing::info;
@@ -25,7 +26,6 @@ use worldgen::seed::Seeded;
 use worldgen::terrain::Terrain;
 
 use crate::actors::gateway::{GatewayActor, Order, Outfit, Welcoming};
-use crate::actors::shard::{ShardActor, Step, Stepped};
 use crate::admission::access::Access;
 use crate::config::{Config, Settings};
 use crate::directory::Directory;
@@ -35,9 +35,11 @@ use crate::io::clock;
 use crate::io::files::{self, FileError};
 use crate::io::http::{Http, HttpError, Settings as HttpSettings, Sources};
 use crate::io::launch::{Place, ServeOptions};
-use crate::io::lobby::{Lobby, damaged, for_each_record};
+use crate::io::link::Gate;
+use crate::io::lobby::{Lobby, damaged};
 use crate::io::operator::{Host, Tokens};
 use crate::io::quic::{self, Inbox};
+use crate::io::recovery::placed_things;
 use crate::io::rng;
 use crate::io::store::{SledStore, StoreOptions};
 use crate::io::telemetry::Telemetry;
@@ -48,6 +50,7 @@ use crate::shard::batch::Command;
 use crate::shard::{Shard, WorldRules};
 use crate::status::{LogTail, StatusBoard};
 use crate::store::{Batch, Epoch, Store, StoreError, Stored, Tree};
+use crate::token;
 use crate::world::Manifest;
 
 /// How often the certificate is looked at: it is good for days.
@@ -137,8 +140,10 @@ pub fn serve(
         ..StoreOptions::default()
     };
     let store = Arc::new(SledStore::open(&data, store_options, &mut |_, _| {})?);
+    let book_text = book_text(&data, &manifest)?;
     let base = Base {
-        book: book(&data, &manifest)?,
+        book: RuleBook::parse(&book_text)?,
+        book_text,
         terrain: terrain(&manifest)?,
         identity: Arc::new(identity),
         access: Arc::new(RwLock::new(access)),
@@ -188,20 +193,20 @@ struct Base {
     data: PathBuf,
     manifest: Manifest,
     book: RuleBook,
+    book_text: String,
     terrain: Arc<dyn Terrain>,
     identity: Arc<Identity>,
     access: Arc<RwLock<Access>>,
     board: Arc<StatusBoard>,
 }
 
-/// Returns the world's kinds and recipes.
-fn book(data: &Path, manifest: &Manifest) -> Result<RuleBook, HostError> {
+/// Returns the text of the world's kinds and recipes.
+fn book_text(data: &Path, manifest: &Manifest) -> Result<String, HostError> {
     if manifest.rules == "starter" {
-        return Ok(RuleBook::starter());
+        return Ok(RuleBook::starter_text().to_owned());
     }
     let path = data.join(&manifest.rules);
-    let text = files::read_text(&path)?.ok_or_else(|| HostError::NoRules { path })?;
-    Ok(RuleBook::parse(&text)?)
+    files::read_text(&path)?.ok_or(HostError::NoRules { path })
 }
 
 /// Returns the world's ground.
@@ -227,8 +232,7 @@ async fn run(
         i32::try_from(config.world.shard_width_m * 100).unwrap_or(Regions::WIDTH_CM_MAX),
     );
     let motion = motion_rules(hz, regions);
-    let mut mints = IdMint::parts(store.run_epoch(), u32::from(regions.count()) + 1);
-    let mut lobby_mint = mints.pop().unwrap_or_else(|| IdMint::new(store.run_epoch()));
+    let (mints, mut lobby_mint, spare) = share_ids(store.run_epoch(), regions);
     let clock = furnish(base, &store, &mut lobby_mint)?;
     let world =
         WorldName { id: manifest.id, name: manifest.name.clone(), rating: manifest.rating.clone() };
@@ -266,7 +270,8 @@ async fn run(
         whisper_cm: config.chat.whisper_m * 100,
     };
     let welcome = Welcoming { world, rules: base.book.hash(), motion };
-    let things = placed_things(&store, regions)?;
+    let things = placed_things(&*store, regions)?;
+    let book_text = base.book_text.clone();
     let tokens = Tokens::new(Arc::clone(identity), Arc::clone(access), base.manifest.id);
     let http = Http::serve(
         HttpSettings { listen: config.server.http, open_metrics: false, names: Vec::new() },
@@ -278,11 +283,19 @@ async fn run(
         },
     )?;
     let gateway = start_actors(
-        Wiring { regions, clock, hz, epochs, welcome, rules, mints, things },
+        Wiring { regions, clock, hz, epochs, welcome, rules, mints, spare, things, book_text },
         base,
         (&lobby, &settings, board, &inbox),
     );
-    actix::spawn(quic::accept(endpoint.clone(), Arc::clone(&lobby), gateway.clone(), inbox));
+    let gate = Arc::new(Gate {
+        tokens: token::Mint::new(identity),
+        access: Arc::clone(access),
+        config: Arc::clone(&settings),
+        world: manifest.id,
+        regions,
+    });
+    let doors = (gateway.clone(), gate);
+    actix::spawn(quic::accept(endpoint.clone(), Arc::clone(&lobby), doors, inbox));
     actix::spawn(renew_certificate(endpoint.clone(), Arc::clone(identity), Arc::clone(&settings)));
     actix::spawn(stop_on_signal(gateway.clone()));
     let host = Host::new(
@@ -298,6 +311,18 @@ async fn run(
     Ok(Running { listen: address, http, admin, unheard, endpoint })
 }
 
+/// Returns the ids of a run as they are shared out: to each shard, to the lobby, and those kept
+/// for shards that begin anew.
+fn share_ids(run_epoch: u32, regions: Regions) -> (Vec<IdMint>, IdMint, IdMint) {
+    let mut all = IdMint::new(run_epoch);
+    // A quarter for people and for what the world is furnished with, a quarter for shards.
+    let quarter = all.left() / 4;
+    let lobby = all.split(quarter).expect("a new mint has plenty");
+    let share = quarter / u64::from(regions.count());
+    let shards = regions.iter().map(|_| all.split(share).expect("a new mint has plenty"));
+    (shards.collect(), lobby, all)
+}
+
 /// What the actors are made of.
 struct Wiring {
     regions: Regions,
@@ -307,7 +332,9 @@ struct Wiring {
     welcome: Welcoming,
     rules: WorldRules,
     mints: Vec<IdMint>,
-    things: Vec<Vec<Thing>>,
+    spare: IdMint,
+    things: BTreeMap<RegionIndex, Vec<Thing>>,
+    book_text: String,
 }
 
 fn start_actors(
@@ -320,7 +347,8 @@ fn start_actors(
         &Rc<RefCell<Inbox>>,
     ),
 ) -> actix::Addr<GatewayActor> {
-    let Wiring { regions, clock, hz, epochs, welcome, rules, mints, things } = wiring;
+    let Wiring { regions, clock, hz, epochs, welcome, rules, mints, spare, things, book_text } =
+        wiring;
     let terrain = Arc::clone(&base.terrain);
     let folder = Some(base.data.join("ground"));
     let generator_settings = GeneratorSettings { folder, ..GeneratorSettings::default() };
@@ -329,16 +357,10 @@ fn start_actors(
     GatewayActor::start(move |gateway| {
         let outbox = Outbox { ready: gateway.clone().recipient() };
         let generator = GeneratorActor::new(terrain, outbox, generator_settings).start();
-        let stepped: Recipient<Stepped> = gateway.recipient();
-        let shards: Vec<Recipient<Step>> = regions
-            .iter()
-            .zip(mints)
-            .map(|(region, mint)| {
-                let shard = Shard::new(region, rules.clone(), mint);
-                ShardActor::new(region.index, shard, stepped.clone()).start().recipient()
-            })
-            .collect();
-        let furniture = (0..).map(RegionIndex).zip(things);
+        let shards = regions.iter().zip(mints);
+        let shards =
+            shards.map(|(region, mint)| Shard::new(region, rules.clone(), mint)).collect();
+        let furniture = things.into_iter();
         let first = furniture.map(|(region, things)| (region, Command::Things(things))).collect();
         let outfit = Outfit {
             regions,
@@ -349,6 +371,9 @@ fn start_actors(
             generator,
             inbox,
             welcome,
+            rules,
+            book_text,
+            mint: spare,
             clock,
             hz,
         };
@@ -402,33 +427,6 @@ fn furnish(base: &Base, store: &SledStore, mint: &mut IdMint) -> Result<ClockRow
     store.append(batch)?;
     info!(things = layout.things.len(), "a new world is furnished");
     Ok(clock)
-}
-
-/// Returns what stands in the world, by region.
-fn placed_things(store: &SledStore, regions: Regions) -> Result<Vec<Vec<Thing>>, StoreError> {
-    let mut things = vec![Vec::new(); usize::from(regions.count())];
-    let mut inside = Vec::new();
-    let mut places = std::collections::BTreeMap::new();
-    for_each_record(store, Tree::World, &rows::placed_prefix(), |_, stored| {
-        let Some(record) = stored.live().filter(rows::is_thing) else { return Ok(()) };
-        let thing = rows::read_thing(&record).map_err(|bad| damaged(&bad))?;
-        match thing.holder {
-            Holder::Placed { at, .. } => {
-                let region = regions.index_of(at);
-                places.insert(thing.id, region);
-                things[usize::from(region.0)].push(thing);
-            }
-            Holder::Inside(container) | Holder::Held(container) => inside.push((container, thing)),
-        }
-        Ok(())
-    })?;
-    // What lies in a container is where the container is.
-    for (container, thing) in inside {
-        let middle = regions.index_of(Position::default());
-        let region = places.get(&container).copied().unwrap_or(middle);
-        things[usize::from(region.0)].push(thing);
-    }
-    Ok(things)
 }
 
 fn refused(config: &Config, error: &std::io::Error) -> HostError {

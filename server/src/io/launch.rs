@@ -14,7 +14,7 @@ use crate::config::{Input, Mistakes, Settings};
 use crate::identity::Identity;
 use crate::io::files::{self, FileError};
 use crate::io::{clock, rng, telemetry};
-use crate::token::Mint;
+use crate::token::{Mint, Purpose};
 use crate::world::{self, MANIFEST_FILE, Manifest, Wish, WorldError};
 
 /// Name of the configuration file, beside the worlds and in each of their folders.
@@ -266,6 +266,7 @@ fn first_token(
         return Ok(None);
     }
     let request = AdminRequest::TokenMint {
+        purpose: Purpose::People,
         role: Role::Admin,
         person: None,
         lasts_s: FIRST_TOKEN_S,

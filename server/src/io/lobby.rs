@@ -22,6 +22,7 @@ use crate::config::Config;
 use crate::directory::Directory;
 use crate::identity::{Identity, PublicKey};
 use crate::io::clock;
+use crate::io::recovery::held_things;
 use crate::people::{PersonRecord, first_appearance, first_place};
 use crate::rows;
 use crate::status::names::HostMetrics;
@@ -168,7 +169,7 @@ impl Lobby {
             None => own,
             Some(avatar) => self.borrowed(avatar)?,
         };
-        let things = self.held_things(owner.person).map_err(out_of_order)?;
+        let things = held_things(&*self.store, owner.person).map_err(out_of_order)?;
         let resumes = ticket.map(|ticket| ticket.session);
         let key = hello.identity.as_ref().map(|proof| Subject::Key(PublicKey(proof.key)));
         let known = [Subject::Person(admitted.person), Subject::from(peer.ip())];
@@ -268,17 +269,6 @@ impl Lobby {
         let owner = stored.and_then(Stored::live).ok_or_else(refused)?;
         let owner = rows::read_owner(&owner).map_err(|bad| out_of_order(damaged(&bad)))?;
         self.record_of(owner).map_err(out_of_order)?.ok_or_else(refused)
-    }
-
-    fn held_things(&self, person: PersonId) -> Result<Vec<Thing>, StoreError> {
-        let mut things = Vec::new();
-        for_each_record(&*self.store, Tree::People, &rows::held_prefix(person), |_, stored| {
-            if let Some(record) = stored.live() {
-                things.push(rows::read_thing(&record).map_err(|bad| damaged(&bad))?);
-            }
-            Ok(())
-        })?;
-        Ok(things)
     }
 }
 

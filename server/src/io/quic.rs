@@ -27,8 +27,10 @@ use crate::actors::gateway::{Entered, GatewayActor, Knock, Unseated};
 use crate::actors::session::{Broke, Said, SessionActor};
 use crate::admission::Refusal;
 use crate::admission::rates::{Bucket, Rate};
+use crate::io::link::{self, Gate};
 use crate::io::lobby::Lobby;
 use crate::io::{clock, rng};
+use crate::link::LINK_ALPN;
 use crate::shard::viewer::ClientKey;
 use crate::status::names::HostMetrics;
 
@@ -86,7 +88,7 @@ impl Inbox {
 pub async fn accept(
     endpoint: quinn::Endpoint,
     lobby: Arc<Lobby>,
-    gateway: Addr<GatewayActor>,
+    (gateway, gate): (Addr<GatewayActor>, Arc<Gate>),
     inbox: Rc<RefCell<Inbox>>,
 ) {
     let under_way = Rc::new(());
@@ -107,6 +109,7 @@ pub async fn accept(
         let visit = Visit {
             lobby: Arc::clone(&lobby),
             gateway: gateway.clone(),
+            gate: Arc::clone(&gate),
             inbox: Rc::clone(&inbox),
             under_way: Rc::clone(&under_way),
         };
@@ -118,6 +121,7 @@ pub async fn accept(
 struct Visit {
     lobby: Arc<Lobby>,
     gateway: Addr<GatewayActor>,
+    gate: Arc<Gate>,
     inbox: Rc<RefCell<Inbox>>,
     under_way: Rc<()>,
 }
@@ -129,6 +133,9 @@ impl Visit {
             Ok(Err(error)) => return debug!(%error, "handshake failed"),
             Err(_) => return debug!("handshake timed out"),
         };
+        if speaks(&connection, LINK_ALPN) {
+            return link::serve(connection, self.gate, self.gateway).await;
+        }
         let lobby = Arc::clone(&self.lobby);
         if let Err(refusal) = self.enter(&connection, peer).await {
             debug!(code = ?refusal.code, why = refusal.why, "refused");
@@ -205,6 +212,13 @@ fn again_later() -> Refusal {
     Refusal::for_now(CloseCode::Internal, why, 2)
 }
 
+/// Returns whether the peer and we agreed on the protocol that TLS knows as `alpn`.
+fn speaks(connection: &Connection, alpn: &[u8]) -> bool {
+    let data = connection.handshake_data();
+    let data = data.and_then(|data| data.downcast::<quinn::crypto::rustls::HandshakeData>().ok());
+    data.is_some_and(|data| data.protocol.as_deref() == Some(alpn))
+}
+
 /// Starts carrying a client's streams and datagrams.
 fn carry(
     connection: &Connection,
@@ -272,7 +286,7 @@ impl Line {
     }
 }
 
-fn close(connection: &Connection, code: CloseCode, why: &str) {
+pub(super) fn close(connection: &Connection, code: CloseCode, why: &str) {
     let end = why.char_indices().map(|(at, _)| at).take_while(|&at| at <= 200).last();
     let why = why.get(..end.map_or(0, |_| why.len().min(200))).unwrap_or_default();
     connection.close(code.number().into(), why.as_bytes());

@@ -26,6 +26,7 @@ use rustls::version::TLS13;
 use crate::config::Config;
 use crate::identity::Identity;
 use crate::io::files::{FileError, refused};
+use crate::link::LINK_ALPN;
 
 /// The name in every leaf certificate: clients pin a key, so no host name is needed.
 pub const LEAF_NAME: &str = "ecumene";
@@ -172,7 +173,7 @@ pub fn rustls_config(issued: &Issued) -> Result<rustls::ServerConfig, TlsError> 
     let builder = rustls::ServerConfig::builder_with_provider(Arc::new(ciphers()));
     let builder = builder.with_protocol_versions(&[&TLS13])?.with_no_client_auth();
     let mut tls = builder.with_single_cert(issued.chain.clone(), issued.key.clone_key())?;
-    tls.alpn_protocols = vec![ALPN.to_vec()];
+    tls.alpn_protocols = vec![ALPN.to_vec(), LINK_ALPN.to_vec()];
     // Data sent before the handshake ends could be replayed, so none is taken.
     tls.max_early_data_size = 0;
     Ok(tls)

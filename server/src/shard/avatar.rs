@@ -10,7 +10,7 @@ use super::input::InputQueue;
 use super::viewer::Viewer;
 
 /// One avatar of this shard.
-#[derive(Debug)]
+#[derive(Debug, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub struct Avatar {
     /// Its name for good.
     pub id: EntityId,

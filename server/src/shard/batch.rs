@@ -3,6 +3,8 @@
 //! One batch in and one batch out per tick and shard, in this process or over a link: no message
 //! per avatar, and nothing a step needs that is not in its batch.
 
+#![expect(missing_docs, reason = "rkyv writes none for what resolves variants with fields")]
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -15,15 +17,17 @@ use protocol::motion::Body;
 use protocol::rules::{Act, Event, Thing, ThingsRecord};
 use protocol::units::{Position, Tick, Yaw};
 use protocol::utterance::Utterance;
+use rkyv::with::AsVec;
 use worldgen::chunk::Chunk;
 
 use super::avatar::Avatar;
 use super::ghosts::GhostBatch;
-use super::viewer::{ClientKey, Viewer};
-use crate::region::RegionIndex;
+use super::pack::AsSamples;
+use super::viewer::{ClientKey, Told, Viewer};
+use crate::region::{RegionIndex, Regions};
 
 /// What the world outside asks of a shard; applied in order at the start of a step.
-#[derive(Debug)]
+#[derive(Debug, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub enum Command {
     /// Puts an avatar in, with what it holds.
     Enter(Box<Traveller>),
@@ -39,7 +43,10 @@ pub enum Command {
         /// To whom.
         client: ClientKey,
         /// Who is not to be shown.
+        #[rkyv(with = AsVec)]
         hidden: BTreeSet<EntityId>,
+        /// What the client was announced before, by a shard that was lost.
+        told: Told,
     },
     /// Stops showing; the avatar stays, away, and stands still.
     Detach {
@@ -99,13 +106,13 @@ pub enum Command {
         position: Position,
     },
     /// Lays ground.
-    Ground(Arc<Chunk>),
+    Ground(#[rkyv(with = AsSamples)] Arc<Chunk>),
     /// Puts things in that are stored, or that a new world starts with.
     Things(Vec<Thing>),
     /// What a neighbour's side of the border looks like.
     Ghosts(GhostBatch),
-    /// The neighbour's shard starts anew and knows no ghosts.
-    ForgetGhosts(RegionIndex),
+    /// The neighbour's shard starts anew: it is told of everything near again.
+    TellAnew(RegionIndex),
     /// Something that happened next door and can be perceived here.
     Ripple(Arc<Ripple>),
 }
@@ -137,14 +144,14 @@ impl Command {
             | Self::Ground(_)
             | Self::Things(_)
             | Self::Ghosts(_)
-            | Self::ForgetGhosts(_)
+            | Self::TellAnew(_)
             | Self::Ripple(_) => None,
         }
     }
 }
 
 /// Something perceivable that spreads from a place.
-#[derive(Debug)]
+#[derive(Debug, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub struct Ripple {
     /// Where it began.
     pub place: Position,
@@ -157,7 +164,7 @@ pub struct Ripple {
 }
 
 /// What can be perceived.
-#[derive(Debug)]
+#[derive(Debug, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub enum Perceived {
     /// Somebody did something.
     Event(Event),
@@ -166,7 +173,7 @@ pub enum Perceived {
 }
 
 /// Somebody on the way from one shard to another, with all they own.
-#[derive(Debug)]
+#[derive(Debug, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub struct Traveller {
     /// The avatar.
     pub avatar: Avatar,
@@ -179,7 +186,7 @@ pub struct Traveller {
 }
 
 /// What goes into one step.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub struct StepInput {
     /// The tick to step to.
     pub tick: Tick,
@@ -196,7 +203,7 @@ pub struct StepInput {
 }
 
 /// What comes out of one step.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub struct StepOutput {
     /// The frames of this tick, one behind another.
     pub frame_bytes: Vec<u8>,
@@ -220,12 +227,57 @@ pub struct StepOutput {
     pub wanted: Vec<(RegionIndex, ChunkId, u32)>,
     /// Where everyone is, if that was asked.
     pub whereabouts: Vec<Whereabouts>,
+    /// Whether it was.
+    pub is_survey: bool,
     /// What the step did, for those who watch.
     pub counts: Counts,
 }
 
+/// What a step in another process put out and no shard does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadOutput {
+    /// A frame ends outside the bytes of all of them, or before it begins.
+    #[error("frame {index} ends at byte {end} of {bytes}")]
+    Frame {
+        /// Which frame.
+        index: usize,
+        /// Where it should end.
+        end: usize,
+        /// Bytes of all frames.
+        bytes: usize,
+    },
+    /// It names a region that the world does not have.
+    #[error("something for region {0}, which is none of this world")]
+    Region(u16),
+}
+
+impl StepOutput {
+    /// Checks what came from another process; what a step of this one puts out always holds.
+    ///
+    /// # Errors
+    /// The first [`BadOutput`]; the other process is at fault.
+    pub fn check(&self, regions: Regions) -> Result<(), BadOutput> {
+        let bytes = self.frame_bytes.len();
+        let mut start = 0;
+        for (index, &(_, end)) in self.frames.iter().enumerate() {
+            if end < start || bytes < end {
+                return Err(BadOutput::Frame { index, end, bytes });
+            }
+            start = end;
+        }
+        let named = (self.travellers.iter().map(|(region, _)| region))
+            .chain(self.ghosts.iter().map(|(region, _)| region))
+            .chain(self.ripples.iter().map(|(region, _)| region))
+            .chain(self.wanted.iter().map(|(region, ..)| region));
+        match named.into_iter().find(|region| regions.count() <= region.0) {
+            Some(region) => Err(BadOutput::Region(region.0)),
+            None => Ok(()),
+        }
+    }
+}
+
 /// A reliable message to one client.
-#[derive(Debug)]
+#[derive(Debug, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub struct Letter {
     /// To whom.
     pub to: ClientKey,
@@ -236,7 +288,7 @@ pub struct Letter {
 }
 
 /// Changes to stored state that belong together.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub struct Entry {
     /// The changes.
     pub changes: Vec<Change>,
@@ -245,7 +297,7 @@ pub struct Entry {
 }
 
 /// One change to stored state.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub enum Change {
     /// A thing is as given, and kept with its holder: a person, or the world.
     Keep {
@@ -271,7 +323,7 @@ pub enum Change {
 }
 
 /// What a step did.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub struct Counts {
     /// Avatars stepped here.
     pub avatars: usize,
@@ -288,7 +340,7 @@ pub struct Counts {
 }
 
 /// Where an avatar is, for what must be kept of it softly.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub struct Whereabouts {
     /// Which avatar.
     pub avatar: EntityId,

@@ -9,12 +9,14 @@ use std::sync::Arc;
 use protocol::ids::EntityId;
 use protocol::message::server::Being;
 use protocol::state::EntityState;
+use rkyv::with::AsVec;
 
 use super::interest::Slot;
+use super::pack::BadPack;
 use crate::region::RegionIndex;
 
 /// What an entity is besides its state; shared by all who are told.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub struct About {
     /// What it is, as clients are told.
     pub being: Being,
@@ -23,7 +25,7 @@ pub struct About {
 }
 
 /// Who steps an entity.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub enum Owner {
     /// This shard.
     Here,
@@ -32,7 +34,7 @@ pub enum Owner {
 }
 
 /// One entity, as everyone is shown it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub struct Entity {
     /// Its name for good.
     pub id: EntityId,
@@ -45,10 +47,11 @@ pub struct Entity {
 }
 
 /// The table of entities, by slot and by id.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub struct Entities {
     slots: Vec<Option<Entity>>,
     free: Vec<Slot>,
+    #[rkyv(with = AsVec)]
     by_id: BTreeMap<EntityId, Slot>,
 }
 
@@ -108,12 +111,25 @@ impl Entities {
         self.slots.iter_mut().flatten().for_each(visit);
     }
 
-    /// Takes out everything that `owner` steps.
-    pub fn remove_all_of(&mut self, owner: Owner) {
-        let gone = self.iter().filter(|(_, entity)| entity.owner == owner);
+    /// Takes out those of `owner`'s entities that are gone.
+    pub fn remove_all_of(&mut self, owner: Owner, is_gone: impl Fn(EntityId) -> bool) {
+        let gone =
+            self.iter().filter(|(_, entity)| entity.owner == owner && is_gone(entity.id));
         let gone: Vec<EntityId> = gone.map(|(_, entity)| entity.id).collect();
         for id in gone {
             self.remove(id);
+        }
+    }
+
+    /// Returns this table if each entity stands in the slot that its id leads to.
+    ///
+    /// # Errors
+    /// [`BadPack::Entity`] with the first that does not.
+    pub(super) fn check(self) -> Result<Self, BadPack> {
+        let is_at = |id, slot| self.get(slot).is_some_and(|entity| entity.id == id);
+        match self.by_id.iter().find(|&(&id, &slot)| !is_at(id, slot)) {
+            Some((&id, _)) => Err(BadPack::Entity(id)),
+            None => Ok(self),
         }
     }
 

@@ -4,7 +4,6 @@ use protocol::delta::{FrameHead, OwnBody};
 use protocol::units::Position;
 
 use super::batch::{Letter, StepOutput};
-use super::entities::Owner;
 use super::ghosts::GhostBatch;
 use super::viewer::REFRESH_TICKS;
 use super::{MARGIN_CM, Shard};
@@ -24,11 +23,10 @@ impl Shard {
         }
     }
 
-    pub(super) fn forget_ghosts(&mut self, region: RegionIndex) {
+    pub(super) fn tell_anew(&mut self, region: RegionIndex) {
         for border in self.borders.iter_mut().filter(|border| border.region.index == region) {
             border.forget();
         }
-        self.entities.remove_all_of(Owner::Neighbour(region));
     }
 
     pub(super) fn show_ghosts(&mut self, output: &mut StepOutput) {

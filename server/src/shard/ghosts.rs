@@ -9,6 +9,7 @@ use std::sync::Arc;
 use protocol::ids::EntityId;
 use protocol::state::EntityState;
 use protocol::units::Tick;
+use rkyv::with::AsVec;
 
 use super::entities::{About, Entities, Entity, Owner};
 use crate::region::{Region, RegionIndex};
@@ -21,7 +22,7 @@ const CARRIED_TICKS_MAX: u64 = 5;
 const HANDED_TICKS: u64 = 6;
 
 /// What one shard tells a neighbour about one tick.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub struct GhostBatch {
     /// Whose entities these are.
     pub from: RegionIndex,
@@ -33,25 +34,42 @@ pub struct GhostBatch {
     pub moved: Vec<(EntityId, EntityState)>,
     /// Entities that left the band or the world, or are the neighbour's now.
     pub left: Vec<EntityId>,
+    /// Whether everything was told anew: who did not come in with it is not there.
+    pub is_whole: bool,
 }
 
 /// The border to one neighbour, from the side of who tells.
-#[derive(Debug)]
+#[derive(Debug, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub struct Border {
     /// The neighbour's region.
     pub region: Region,
     band_cm: i32,
+    #[rkyv(with = AsVec)]
     told: BTreeMap<EntityId, (EntityState, u32)>,
     /// Who went to another shard, and when the neighbour is told, unless they are back.
+    #[rkyv(with = AsVec)]
     handed: BTreeMap<EntityId, Tick>,
+    /// Who went to this very neighbour, and when: what it told before does not count for them.
+    #[rkyv(with = AsVec)]
+    sent: BTreeMap<EntityId, Tick>,
     heard_at: Tick,
+    /// Whether the neighbour has been told anything yet.
+    has_begun: bool,
 }
 
 impl Border {
     /// Returns the border to `region`, whose shard is told of everything within `band_cm` of it.
     #[must_use]
     pub const fn new(region: Region, band_cm: i32) -> Self {
-        Self { region, band_cm, told: BTreeMap::new(), handed: BTreeMap::new(), heard_at: Tick(0) }
+        Self {
+            region,
+            band_cm,
+            told: BTreeMap::new(),
+            handed: BTreeMap::new(),
+            sent: BTreeMap::new(),
+            heard_at: Tick(0),
+            has_begun: false,
+        }
     }
 
     /// Makes sure that the neighbour is told that an entity is gone, whoever told of it.
@@ -59,10 +77,16 @@ impl Border {
         self.told.entry(id).or_default();
     }
 
-    /// Forgets what was told: the neighbour's shard starts anew.
+    /// Takes note that an entity is the neighbour's from `tick` on.
+    pub fn send(&mut self, id: EntityId, tick: Tick) {
+        self.sent.insert(id, tick);
+    }
+
+    /// Forgets what was told: the neighbour's shard starts anew and knows nothing.
     pub fn forget(&mut self) {
         self.told.clear();
         self.handed.clear();
+        self.has_begun = false;
     }
 
     /// Returns what the neighbour must know of this tick, nothing if all is as it was.
@@ -72,8 +96,9 @@ impl Border {
         tick: Tick,
         entities: &Entities,
     ) -> Option<GhostBatch> {
-        let mut batch =
-            GhostBatch { from, tick, entered: Vec::new(), moved: Vec::new(), left: Vec::new() };
+        let is_whole = !std::mem::replace(&mut self.has_begun, true);
+        let (entered, moved, left) = (Vec::new(), Vec::new(), Vec::new());
+        let mut batch = GhostBatch { from, tick, entered, moved, left, is_whole };
         let mut told = BTreeMap::new();
         for (_, entity) in entities.iter() {
             let is_near = self.region.distance_cm(entity.state.position) <= self.band_cm;
@@ -104,7 +129,7 @@ impl Border {
         }
         batch.left.extend(self.handed.extract_if(.., |_, due| *due <= tick).map(|(id, _)| id));
         let is_empty = batch.entered.is_empty() && batch.moved.is_empty() && batch.left.is_empty();
-        (!is_empty).then_some(batch)
+        (is_whole || !is_empty).then_some(batch)
     }
 
     /// Takes in what the neighbour tells, seen at `tick`.
@@ -114,7 +139,16 @@ impl Border {
         let owner = Owner::Neighbour(batch.from);
         let now =
             |state: EntityState| EntityState { position: state.extrapolate(late, hz), ..state };
-        for id in batch.left {
+        // Who went there after this was told is not gone from there, however it looks: whoever
+        // comes and goes within a few ticks would vanish otherwise.
+        self.sent.retain(|_, sent| batch.tick <= *sent);
+        let is_on_the_way = |id| self.sent.contains_key(&id);
+        if batch.is_whole {
+            // A shard that begins anew shows only what it knows.
+            let is_named = |id| batch.entered.iter().any(|(entered, ..)| *entered == id);
+            entities.remove_all_of(owner, |id| !is_named(id) && !is_on_the_way(id));
+        }
+        for id in batch.left.into_iter().filter(|&id| !is_on_the_way(id)) {
             if entities.by_id(id).is_some_and(|entity| entity.owner == owner) {
                 entities.remove(id);
             }

@@ -13,7 +13,7 @@ use super::avatar::Avatar;
 use super::batch::{StepOutput, Traveller, Whereabouts};
 use super::entities::{Entity, Owner};
 use super::input::InputQueue;
-use super::viewer::{ClientKey, Viewer};
+use super::viewer::{ClientKey, Told, Viewer};
 use super::{MARGIN_CM, Shard};
 use crate::region::RegionIndex;
 
@@ -74,16 +74,16 @@ impl Shard {
         }
     }
 
-    /// Shows an avatar's surroundings to a client that knows nothing yet.
+    /// Begins to show an avatar's surroundings to a client, which was announced `told` so far.
     pub(super) fn attach(
         &mut self,
         id: EntityId,
-        client: ClientKey,
+        (client, told): (ClientKey, Told),
         hidden: BTreeSet<EntityId>,
         output: &mut StepOutput,
     ) {
         let Some(avatar) = self.avatars.get_mut(&id) else { return };
-        avatar.viewer = Some(Box::new(Viewer::new(client, self.rules.motion.hz, hidden)));
+        avatar.viewer = Some(Box::new(Viewer::new(client, self.rules.motion.hz, hidden, told)));
         avatar.inputs = InputQueue::facing(avatar.body.yaw);
         self.tell_holding(id, None, output);
     }
@@ -131,6 +131,9 @@ impl Shard {
             && let Some(entity) = self.entities.get_mut(slot)
         {
             entity.owner = Owner::Neighbour(region);
+        }
+        for border in self.borders.iter_mut().filter(|border| border.region.index == region) {
+            border.send(id, self.tick);
         }
         let viewer = avatar.viewer.take();
         let traveller = Traveller { avatar, things, viewer, errand };

@@ -18,7 +18,7 @@ const REPEATED_MAX: u8 = 10;
 const RESTART_GAP: u64 = 1_000;
 
 /// The inputs of one avatar, waiting for their tick.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub struct InputQueue {
     /// Number of the input applied last.
     applied: u64,

@@ -13,12 +13,13 @@ use protocol::limits::TRACKED_MAX;
 use protocol::message::server::{Announce, Appear};
 use protocol::state::EntityState;
 use protocol::units::{Position, Tick, Yaw, expand};
+use rkyv::with::AsVec;
 
 use super::entities::{Entities, Entity};
 use super::interest::{Grid, Slot};
 
 /// One client of the gateway, for as long as its connection lasts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub struct ClientKey(pub u64);
 
 /// Handles in use or not yet confirmed free: all tracked ones exchanged at once.
@@ -44,7 +45,7 @@ const fn earned(rank: usize) -> u16 {
 }
 
 /// One entity that the client is shown.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 struct Tracked {
     handle: u16,
     slot: Slot,
@@ -60,16 +61,60 @@ struct Tracked {
 }
 
 /// What one client is shown, and what of it has arrived.
-#[derive(Debug)]
+#[derive(Debug, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub struct Viewer {
     /// Whose view it is.
     pub client: ClientKey,
     encoder: FrameEncoder,
     tracked: Vec<Tracked>,
+    #[rkyv(with = AsVec)]
     free: BTreeSet<u16>,
     retiring: VecDeque<(u64, u16)>,
     announced: u64,
+    /// Handles that a lost shard announced, to be taken back with the next announcement.
+    stale: Vec<u16>,
+    #[rkyv(with = AsVec)]
     hidden: BTreeSet<EntityId>,
+}
+
+/// What one client was announced so far: what its next view must go on from when the shard that
+/// announced it is lost.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    rkyv::Archive,
+    rkyv::Serialize,
+    rkyv::Deserialize,
+)]
+pub struct Told {
+    announced: u64,
+    /// One bit for each handle that bears a name; there are [`HANDLES_MAX`].
+    handles: u128,
+}
+
+impl Told {
+    /// Takes note of an announcement.
+    pub fn note(&mut self, announce: &Announce) {
+        self.announced += 1;
+        for &handle in &announce.vanish {
+            self.handles &= !bit(handle);
+        }
+        for appear in &announce.appear {
+            self.handles |= bit(appear.handle);
+        }
+    }
+
+    fn bears(self, handle: u16) -> bool {
+        self.handles & bit(handle) != 0
+    }
+}
+
+const fn bit(handle: u16) -> u128 {
+    1 << (handle % HANDLES_MAX)
 }
 
 /// Memory that viewers of one shard take turns with.
@@ -85,16 +130,18 @@ pub struct Scratch {
 }
 
 impl Viewer {
-    /// Returns the view of a client that was told nothing yet.
+    /// Returns the view of a client that was announced `told` so far.
     #[must_use]
-    pub fn new(client: ClientKey, hz: u16, hidden: BTreeSet<EntityId>) -> Self {
+    pub fn new(client: ClientKey, hz: u16, hidden: BTreeSet<EntityId>, told: Told) -> Self {
+        let handles = |bears| (0..HANDLES_MAX).filter(move |&handle| told.bears(handle) == bears);
         Self {
             client,
             encoder: FrameEncoder::new(hz),
             tracked: Vec::new(),
-            free: (0..HANDLES_MAX).collect(),
+            free: handles(false).collect(),
             retiring: VecDeque::new(),
-            announced: 0,
+            announced: told.announced,
+            stale: handles(true).collect(),
             hidden,
         }
     }
@@ -169,7 +216,7 @@ impl Viewer {
     ) -> Option<Announce> {
         self.find_again(entities);
         self.rank((own, here, reach_cm), grid, entities, scratch);
-        let mut vanish = Vec::new();
+        let mut vanish = std::mem::take(&mut self.stale);
         let mut kept = 0;
         for index in 0..self.tracked.len() {
             let tracked = &mut self.tracked[index];

@@ -78,6 +78,8 @@ metrics_table! {
     SHARD_CLIENTS = "ecumene_shard_clients", Kind::Gauge, Count, "Clients whose avatar a shard owns.";
     GHOSTS = "ecumene_ghosts", Kind::Gauge, Count, "Neighbours' entities that a shard mirrors.";
     HANDOFFS = "ecumene_handoffs_total", Kind::Counter, Count, "Entities handed from one shard to another.";
+    LINKS = "ecumene_links", Kind::Gauge, Count, "Other processes that run shards of this world.";
+    SHARDS_LOST = "ecumene_shards_lost_total", Kind::Counter, Count, "Shards that began anew here because their process was lost.";
     COMMIT_TIME = "ecumene_store_commit_seconds", Kind::Histogram(COMMIT_SECONDS), Seconds, "Time from a batch's first append until it was durable.";
     STORE_PENDING = "ecumene_store_pending_records", Kind::Gauge, Count, "Records appended and not yet durable.";
     STORE_BYTES = "ecumene_store_size_bytes", Kind::Gauge, Bytes, "Bytes of the store on disk.";
@@ -125,6 +127,8 @@ pub struct HostMetrics {
     pub inputs_dropped: Counter,
     pub chat_lines: Counter,
     pub handoffs: Counter,
+    pub links: Gauge,
+    pub shards_lost: Counter,
     pub commit_seconds: Histogram,
     pub store_pending: Gauge,
     pub store_bytes: Gauge,
@@ -155,6 +159,8 @@ impl Default for HostMetrics {
             inputs_dropped: counter!(INPUTS_DROPPED),
             chat_lines: counter!(CHAT_LINES),
             handoffs: counter!(HANDOFFS),
+            links: gauge!(LINKS),
+            shards_lost: counter!(SHARDS_LOST),
             commit_seconds: histogram!(COMMIT_TIME),
             store_pending: gauge!(STORE_PENDING),
             store_bytes: gauge!(STORE_BYTES),

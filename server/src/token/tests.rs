@@ -11,7 +11,8 @@ fn mint() -> Mint {
 }
 
 fn grant(role: Role) -> Grant {
-    Grant { role, person: None, world: WORLD, minted_s: NOW_S, expires_s: NOW_S + DAY_S }
+    let (purpose, expires_s) = (Purpose::People, NOW_S + DAY_S);
+    Grant { purpose, role, person: None, world: WORLD, minted_s: NOW_S, expires_s }
 }
 
 fn minted(role: Role) -> (Vec<u8>, TokenId) {

@@ -13,11 +13,13 @@ use protocol::message::server::Being;
 use protocol::motion::{Body, MotionRules};
 use protocol::rules::{Holder, RuleBook, Thing, ThingsRecord};
 use protocol::units::{Position, TICK_HZ_DEFAULT, Tick, Yaw};
+use server::link::{self, LENGTH_BYTES};
 use server::region::{RegionIndex, Regions};
 use server::shard::avatar::Avatar;
 use server::shard::batch::{Command, StepOutput, Traveller};
 use server::shard::entities::About;
-use server::shard::viewer::ClientKey;
+use server::shard::pack::Packed;
+use server::shard::viewer::{ClientKey, Told};
 use server::shard::{Shard, WorldRules};
 use server::switchboard::Switchboard;
 use worldgen::chunk::{Chunk, Surface};
@@ -83,6 +85,7 @@ pub struct Figures {
 pub struct World {
     regions: Regions,
     shards: Vec<Shard>,
+    rules: WorldRules,
     routes: Switchboard,
     clients: Vec<Client>,
     keeping: Keeping,
@@ -109,14 +112,15 @@ impl World {
             nearby_cm: 2_000,
             whisper_cm: 300,
         };
-        let mints = IdMint::parts(1, u32::from(regions.count()));
-        let shards =
-            regions.iter().zip(mints).map(|(region, mint)| Shard::new(region, rules.clone(), mint));
+        let mut ids = IdMint::new(1);
+        let mut mint = || ids.split(1 << 32).expect("there are enough");
+        let shards = regions.iter().map(|region| Shard::new(region, rules.clone(), mint()));
         let mut chance = Stream(seed);
         let things = things(&mut chance, &rules.book, half_width_cm);
         let mut world = Self {
             regions,
             shards: shards.collect(),
+            rules: rules.clone(),
             routes: Switchboard::new(regions),
             clients: Vec::new(),
             keeping: Keeping::of(&things),
@@ -151,7 +155,8 @@ impl World {
         self.routes.enter(id, at, Command::Enter(Box::new(traveller)));
         self.routes.drive(id, ClientKey(id.0));
         let hidden = BTreeSet::new();
-        self.routes.command(id, Command::Attach { avatar: id, client: ClientKey(id.0), hidden });
+        let (client, told) = (ClientKey(id.0), Told::default());
+        self.routes.command(id, Command::Attach { avatar: id, client, hidden, told });
         self.clients.push(Client::new(id, at, motion));
     }
 
@@ -160,6 +165,22 @@ impl World {
         let avatar = self.clients[walker].avatar;
         self.routes.command(avatar, Command::Place { avatar, position });
         self.near_ticks.clear();
+    }
+
+    /// Packs a region's shard up as it goes to another process, and lets it go on there.
+    ///
+    /// Returns how many bytes that were.
+    pub fn move_shard(&mut self, index: usize) -> usize {
+        let stand_in = Shard::new(
+            self.regions.region(RegionIndex(0)),
+            self.rules.clone(),
+            IdMint::new(2),
+        );
+        let shard = std::mem::replace(&mut self.shards[index], stand_in);
+        let frame = link::write(&shard.pack()).expect("a shard fits a frame");
+        let packed: Packed = link::read(&frame[LENGTH_BYTES..]).expect("what was written");
+        self.shards[index] = packed.unpack(self.rules.clone()).expect("what was packed");
+        frame.len()
     }
 
     /// Lets everybody stand still from now on, and do nothing.

@@ -10,6 +10,7 @@ use protocol::message::client::Degree;
 use protocol::message::common::features;
 use protocol::message::server::{Being, Pace, Welcome, WorldName};
 use protocol::motion::{Body, MotionRules};
+use protocol::rules::{Thing, ThingsRecord};
 use tokio::sync::mpsc;
 use tracing::info;
 
@@ -28,8 +29,7 @@ use crate::session::Session;
 use crate::shard::avatar::Avatar;
 use crate::shard::batch::{Command, Traveller, Whereabouts};
 use crate::shard::entities::About;
-use crate::shard::viewer::ClientKey;
-use protocol::rules::ThingsRecord;
+use crate::shard::viewer::{ClientKey, Told};
 
 /// Milliseconds after which what was found out about somebody is too old to go by.
 const EXAMINED_MS_MAX: u64 = 30_000;
@@ -112,6 +112,8 @@ impl GatewayActor {
             role: admitted.role,
             entered_ms: self.now_ms(),
             muted_until_ms,
+            told: Told::default(),
+            open: BTreeSet::new(),
         };
         self.clients.insert(client, place);
         self.outfit.lobby.directory.put(
@@ -216,22 +218,12 @@ impl GatewayActor {
         &mut self,
         client: ClientKey,
         record: &PersonRecord,
-        things: Vec<protocol::rules::Thing>,
+        things: Vec<Thing>,
     ) {
         let avatar = record.avatar;
         self.away.remove(&avatar);
         if self.routes.seat(avatar).is_none() {
-            let being = Being::Avatar {
-                person: record.person,
-                name: record.name.clone(),
-                appearance: record.appearance.clone(),
-            };
-            let about = Arc::new(About { being, version: 0 });
-            let body = Body::standing(record.position, record.yaw);
-            let avatar = Avatar::new(avatar, record.person, about, body);
-            let things = ThingsRecord { things, ..ThingsRecord::default() };
-            let traveller = Traveller { avatar, things, viewer: None, errand: None };
-            let enter = Command::Enter(Box::new(traveller));
+            let enter = Self::entrance(record, things);
             self.routes.enter(record.avatar, record.position, enter);
         }
         self.routes.drive(avatar, client);
@@ -241,11 +233,26 @@ impl GatewayActor {
             let hide = Command::Hide { avatar: other, other: avatar, hidden: true };
             self.routes.command(other, hide);
         }
-        self.routes.command(avatar, Command::Attach { avatar, client, hidden });
+        let told = Told::default();
+        self.routes.command(avatar, Command::Attach { avatar, client, hidden, told });
+    }
+
+    /// Returns what brings an avatar in where its record says, with what it holds.
+    pub(super) fn entrance(record: &PersonRecord, things: Vec<Thing>) -> Command {
+        let being = Being::Avatar {
+            person: record.person,
+            name: record.name.clone(),
+            appearance: record.appearance.clone(),
+        };
+        let about = Arc::new(About { being, version: 0 });
+        let body = Body::standing(record.position, record.yaw);
+        let avatar = Avatar::new(record.avatar, record.person, about, body);
+        let things = ThingsRecord { things, ..ThingsRecord::default() };
+        Command::Enter(Box::new(Traveller { avatar, things, viewer: None, errand: None }))
     }
 
     /// Returns the avatars that somebody is not to see: those they block, and who block them.
-    fn hidden_from(&self, record: &PersonRecord) -> BTreeSet<EntityId> {
+    pub(super) fn hidden_from(&self, record: &PersonRecord) -> BTreeSet<EntityId> {
         let blocked = record
             .ignored
             .iter()
@@ -323,11 +330,13 @@ impl GatewayActor {
     /// Takes an avatar out of the world; the step that does so says where it was.
     pub(super) fn send_home(&mut self, avatar: EntityId) {
         self.away.remove(&avatar);
+        let region = self.routes.seat(avatar).map(|seat| seat.region).unwrap_or_default();
         self.routes.leave(avatar);
         let Some(owner) = self.owners.remove(&avatar) else { return };
         self.outfit.lobby.directory.remove(owner);
         let going = Going {
             step: self.now().next(),
+            region,
             number: None,
             record: self.people.remove(&owner),
             since_ms: self.now_ms(),
@@ -347,11 +356,12 @@ impl GatewayActor {
 
     /// Takes note of which departures are in the store's order by now, and forgets old ones.
     pub(super) fn settle_going(&mut self) {
-        let (now, now_ms) = (self.now(), self.now_ms());
+        let now_ms = self.now_ms();
         let is_all_appended = self.unsaved.is_empty();
         let appended = self.appended;
         for going in self.going.values_mut() {
-            if going.number.is_none() && going.step <= now && is_all_appended {
+            let is_gone = self.hosting.has_made(going.region, going.step);
+            if going.number.is_none() && is_gone && is_all_appended {
                 going.number = Some(appended);
             }
         }

@@ -13,7 +13,7 @@ use protocol::units::Tick;
 use tracing::{error, warn};
 
 use super::{GatewayActor, Stepped, share};
-use crate::actors::shard::Step;
+use crate::hosting::Place;
 use crate::people::PersonRecord;
 use crate::region::RegionIndex;
 use crate::rows;
@@ -45,23 +45,19 @@ impl GatewayActor {
         let survey_ms = self.survey_interval_ms();
         self.beat.is_survey = self.now_ms().saturating_sub(self.beat.saved_at_ms) >= survey_ms;
         let is_shown = self.beat.tick.0.is_multiple_of(PICTURE_TICKS);
-        if self.beat.is_survey || is_shown {
-            self.whereabouts.clear();
-        }
         let budget = self.frame_budget();
-        for (index, shard) in (0..).zip(&self.shards) {
-            let mut input = self.routes.take(RegionIndex(index), self.beat.tick);
-            input.pace_permille = self.beat.dilation.permille();
-            input.frame_bytes_max = budget;
-            input.is_survey = self.beat.is_survey || is_shown;
-            let output = self.beat.spare.pop().unwrap_or_default();
-            if shard.try_send(Step { input, output }).is_err() {
-                error!(shard = index, "a shard takes no step; stopping the world");
+        for region in (0..self.outfit.regions.count()).map(RegionIndex) {
+            if !self.take_turn(region, self.beat.is_survey || is_shown, budget) {
+                error!(shard = region.0, "a shard takes no step; stopping the world");
                 ctx.stop();
                 System::current().stop_with_code(1);
                 return;
             }
-            self.beat.open += 1;
+        }
+        self.look_after_links();
+        if self.beat.open == 0 {
+            // Every shard runs elsewhere, or is on its way.
+            self.end_tick(ctx);
         }
     }
 
@@ -90,8 +86,19 @@ impl GatewayActor {
 
     /// Takes what one shard's step put out.
     pub(super) fn take_step(&mut self, stepped: Stepped) {
-        let Stepped { region, mut output, took, .. } = stepped;
-        self.beat.open = self.beat.open.saturating_sub(1);
+        let Stepped { region, place, tick, mut output, took } = stepped;
+        if place == Place::Here {
+            self.beat.open = self.beat.open.saturating_sub(1);
+        } else if self.hosting.runs_at(region, place) {
+            // What comes late counts as having taken that long.
+            let late = u32::try_from(self.beat.tick.since(tick)).unwrap_or(u32::MAX);
+            let took = took.saturating_add(self.beat.pace.period().saturating_mul(late));
+            self.beat.remote = self.beat.remote.max(took);
+        } else {
+            // Whoever gave the region up, or was given up, has nothing to say about it.
+            return;
+        }
+        self.hosting.answer(region, tick);
         self.send_frames(&mut output);
         let numbers = self.store_journal(region, &mut output);
         for Letter { to, message, after } in output.letters.drain(..) {
@@ -114,7 +121,9 @@ impl GatewayActor {
         }
         self.note_departed(&mut output.departed);
         self.routes.absorb(&mut output);
-        self.whereabouts.append(&mut output.whereabouts);
+        if output.is_survey {
+            self.whereabouts.insert(region, std::mem::take(&mut output.whereabouts));
+        }
         self.want_ground(&mut output.wanted);
         self.note_shard(region, &output, took);
         output.frame_bytes.clear();
@@ -255,6 +264,7 @@ impl GatewayActor {
     /// Ends a tick: all shards have answered.
     pub(super) fn end_tick(&mut self, ctx: &mut Context<Self>) {
         self.append_unsaved();
+        self.recover_lost(ctx);
         self.settle_going();
         self.ask_again();
         if self.beat.is_survey {
@@ -263,7 +273,7 @@ impl GatewayActor {
             self.beat.saved_at_ms = self.now_ms();
         }
         let now = self.beat.clock.elapsed();
-        let took = now.saturating_sub(self.beat.began_at);
+        let took = now.saturating_sub(self.beat.began_at).max(std::mem::take(&mut self.beat.remote));
         if self.outfit.board.tick(took, now) {
             let picture = self.picture();
             self.outfit.board.publish(picture, now);
@@ -300,7 +310,7 @@ impl GatewayActor {
     /// Writes down where everyone is, and what time it is: softly, for a crash costs seconds.
     fn save_positions(&mut self) {
         let mut changed = Vec::new();
-        for place in &self.whereabouts {
+        for place in self.whereabouts.values().flatten() {
             let Some(record) = self.people.get_mut(&place.person) else { continue };
             if (record.position, record.yaw) != (place.position, place.yaw) {
                 (record.position, record.yaw) = (place.position, place.yaw);
@@ -316,7 +326,8 @@ impl GatewayActor {
 
     /// Returns a record with where its avatar was seen last: a few ticks ago at most.
     pub(super) fn newest(&self, record: PersonRecord) -> PersonRecord {
-        let seen = self.whereabouts.iter().find(|place| place.avatar == record.avatar);
+        let mut seen = self.whereabouts.values().flatten();
+        let seen = seen.find(|place| place.avatar == record.avatar);
         match seen {
             Some(place) => PersonRecord { position: place.position, yaw: place.yaw, ..record },
             None => record,
@@ -361,7 +372,7 @@ impl GatewayActor {
             step_ms: took.as_secs_f32() * 1_000.0,
             ghosts: number(counts.ghosts),
             epoch: epoch.0,
-            place: "here".into(),
+            place: self.place_name(region),
         };
     }
 
@@ -370,8 +381,8 @@ impl GatewayActor {
         let half = self.outfit.regions.half_width_cm();
         #[expect(clippy::cast_precision_loss, reason = "a map needs no millimetres")]
         let metres = |cm: i32| cm as f32 / 100.0;
-        let sample = DotSample::of(self.whereabouts.len());
-        let dots = self.whereabouts.iter().map(|place| Dot {
+        let sample = DotSample::of(self.whereabouts.values().map(Vec::len).sum());
+        let dots = self.whereabouts.values().flatten().map(|place| Dot {
             key: u32::try_from(place.avatar.0 & 0xFFFF_FFFF).unwrap_or(0),
             kind: DotKind::Client,
             x_m: metres(place.position.x),

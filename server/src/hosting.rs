@@ -1,0 +1,380 @@
+//! Who runs which region's shard: this process, or one that joined over a link.
+//!
+//! One state per region, changed by what happens and by nothing else. It sends nothing and reads
+//! no clock: silence is counted in ticks.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use protocol::units::Tick;
+
+use crate::region::RegionIndex;
+
+/// A process that joined, by a number that is never used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LinkId(pub u64);
+
+impl fmt::Display for LinkId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// Where a shard runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In this process.
+    Here,
+    /// In a process that joined.
+    There(LinkId),
+}
+
+/// How a region stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// It is stepped.
+    Running {
+        place: Place,
+        /// Where it is to go with the next tick.
+        goal: Place,
+        asked: Tick,
+        answered: Tick,
+    },
+    /// It is being packed up at the one place for the other.
+    Packing { from: Place, to: Place },
+    /// Its process is gone; it begins anew here once all it is known by was read.
+    Lost,
+}
+
+/// What a region needs in a tick.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// A step, for which the tick waits if it is made in this process.
+    Step {
+        /// Where it is made.
+        place: Place,
+        /// Ticks that went by on the way here, to be made up for first.
+        missed: u64,
+    },
+    /// To be packed up where it is.
+    Pack,
+    /// Nothing: it is on its way.
+    Wait,
+}
+
+/// Why a process cannot have the regions that it asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadClaim {
+    /// None was asked for.
+    #[error("no region was asked for; name some, such as --regions 1,2")]
+    None,
+    /// There is no such region.
+    #[error("the world has no region {region}; it has 0 to {last} (`ecumene shards` lists them)")]
+    Unknown {
+        /// Which.
+        region: u16,
+        /// The last there is.
+        last: usize,
+    },
+    /// Another process has it.
+    #[error("region {0} is run by another process already (`ecumene shards` shows where)")]
+    Taken(u16),
+}
+
+/// Where all regions of a world run.
+#[derive(Debug)]
+pub struct Hosting {
+    states: Vec<State>,
+    silence_ticks: u64,
+}
+
+impl Hosting {
+    /// Returns a world of `regions` regions that all run here at `tick`. A process that answers
+    /// none of its steps for `silence_ticks` is lost.
+    #[must_use]
+    pub fn new(regions: usize, tick: Tick, silence_ticks: u64) -> Self {
+        Self { states: vec![here(tick); regions], silence_ticks }
+    }
+
+    /// Returns where a region's shard runs; nothing while it is lost or on its way.
+    #[must_use]
+    pub fn place(&self, region: RegionIndex) -> Option<Place> {
+        match self.states.get(usize::from(region.0))? {
+            State::Running { place, .. } => Some(*place),
+            State::Packing { .. } | State::Lost => None,
+        }
+    }
+
+    /// Returns whether what `place` says about a region is to be believed.
+    #[must_use]
+    pub fn runs_at(&self, region: RegionIndex, place: Place) -> bool {
+        match self.states.get(usize::from(region.0)) {
+            Some(State::Running { place: at, .. }) => *at == place,
+            Some(State::Packing { from, .. }) => *from == place,
+            Some(State::Lost) | None => false,
+        }
+    }
+
+    /// Returns where a region is being packed up.
+    #[must_use]
+    pub fn packed_at(&self, region: RegionIndex) -> Option<Place> {
+        match self.states.get(usize::from(region.0))? {
+            State::Packing { from, .. } => Some(*from),
+            State::Running { .. } | State::Lost => None,
+        }
+    }
+
+    /// Returns whether a region has made its step to `tick`, and all that came of it is known.
+    #[must_use]
+    pub fn has_made(&self, region: RegionIndex, tick: Tick) -> bool {
+        match self.states.get(usize::from(region.0)) {
+            Some(State::Running { answered, .. }) => tick <= *answered,
+            Some(State::Packing { .. } | State::Lost) | None => false,
+        }
+    }
+
+    /// Lets regions move to a process that joined, all of them or none.
+    ///
+    /// # Errors
+    /// [`BadClaim`]; whoever asked is at fault.
+    pub fn claim(&mut self, link: LinkId, regions: &[RegionIndex]) -> Result<(), BadClaim> {
+        if regions.is_empty() {
+            return Err(BadClaim::None);
+        }
+        for &RegionIndex(region) in regions {
+            match self.states.get(usize::from(region)) {
+                None => return Err(BadClaim::Unknown { region, last: self.states.len() - 1 }),
+                Some(State::Running { place: Place::Here, goal: Place::Here, .. }) => {}
+                Some(State::Running { .. } | State::Packing { .. } | State::Lost) => {
+                    return Err(BadClaim::Taken(region));
+                }
+            }
+        }
+        for region in regions {
+            self.send_to(*region, Place::There(link));
+        }
+        Ok(())
+    }
+
+    /// Lets everything that a process runs come home.
+    pub fn bring_home(&mut self, link: LinkId) {
+        for state in &mut self.states {
+            match state {
+                State::Running { place, goal, .. }
+                    if *place == Place::There(link) || *goal == Place::There(link) =>
+                {
+                    *goal = Place::Here;
+                }
+                State::Packing { to, .. } if *to == Place::There(link) => *to = Place::Here,
+                State::Running { .. } | State::Packing { .. } | State::Lost => {}
+            }
+        }
+    }
+
+    /// Returns whether a process runs anything, or will.
+    #[must_use]
+    pub fn uses(&self, link: LinkId) -> bool {
+        let there = Place::There(link);
+        self.states.iter().any(|state| match *state {
+            State::Running { place, goal, .. } => place == there || goal == there,
+            State::Packing { from, to } => from == there || to == there,
+            State::Lost => false,
+        })
+    }
+
+    fn send_to(&mut self, region: RegionIndex, to: Place) {
+        if let Some(State::Running { goal, .. }) = self.states.get_mut(usize::from(region.0)) {
+            *goal = to;
+        }
+    }
+
+    /// Returns what a region needs in `tick`, and takes it for done.
+    pub fn turn(&mut self, region: RegionIndex, tick: Tick) -> Turn {
+        let Some(state) = self.states.get_mut(usize::from(region.0)) else { return Turn::Wait };
+        match state {
+            State::Running { place, goal, .. } if place != goal => {
+                *state = State::Packing { from: *place, to: *goal };
+                Turn::Pack
+            }
+            State::Running { place, asked, .. } => {
+                let missed = tick.since(*asked).saturating_sub(1);
+                *asked = tick;
+                Turn::Step { place: *place, missed }
+            }
+            State::Packing { .. } | State::Lost => Turn::Wait,
+        }
+    }
+
+    /// Takes note that a region has answered its step to `tick`.
+    pub fn answer(&mut self, region: RegionIndex, tick: Tick) {
+        if let Some(State::Running { answered, .. }) = self.states.get_mut(usize::from(region.0)) {
+            *answered = tick;
+        }
+    }
+
+    /// Takes note that a region is packed up; returns where it is to go on, before `tick`.
+    ///
+    /// Returns nothing for one that was not to be packed: it was lost meanwhile.
+    pub fn packed(&mut self, region: RegionIndex, tick: Tick) -> Option<Place> {
+        let state = self.states.get_mut(usize::from(region.0))?;
+        let State::Packing { to, .. } = *state else { return None };
+        *state = State::Running { place: to, goal: to, asked: tick, answered: tick };
+        Some(to)
+    }
+
+    /// Returns the processes that have been silent for too long at `tick`.
+    #[must_use]
+    pub fn silent(&self, tick: Tick) -> BTreeSet<LinkId> {
+        let is_late = |answered: Tick| tick.since(answered) > self.silence_ticks;
+        let late = self.states.iter().filter_map(|state| match *state {
+            State::Running { place: Place::There(link), asked, answered, .. }
+                if asked != answered && is_late(answered) =>
+            {
+                Some(link)
+            }
+            State::Running { .. } | State::Packing { .. } | State::Lost => None,
+        });
+        late.collect()
+    }
+
+    /// Takes note that a region that came home cannot go on.
+    pub fn damage(&mut self, region: RegionIndex) {
+        if let Some(state) = self.states.get_mut(usize::from(region.0)) {
+            *state = State::Lost;
+        }
+    }
+
+    /// Takes note that a process is gone; returns the regions that are lost with it.
+    pub fn lose(&mut self, link: LinkId) -> Vec<RegionIndex> {
+        let there = Place::There(link);
+        let mut lost = Vec::new();
+        for (index, state) in (0..).zip(&mut self.states) {
+            match state {
+                State::Running { place, .. } if *place == there => {
+                    *state = State::Lost;
+                    lost.push(RegionIndex(index));
+                }
+                State::Packing { from, .. } if *from == there => {
+                    *state = State::Lost;
+                    lost.push(RegionIndex(index));
+                }
+                State::Running { goal, .. } if *goal == there => *goal = Place::Here,
+                State::Packing { to, .. } if *to == there => *to = Place::Here,
+                State::Running { .. } | State::Packing { .. } | State::Lost => {}
+            }
+        }
+        lost
+    }
+
+    /// Lets a lost region go on here after `tick`.
+    pub fn recover(&mut self, region: RegionIndex, tick: Tick) {
+        if let Some(state) = self.states.get_mut(usize::from(region.0)) {
+            *state = here(tick);
+        }
+    }
+}
+
+const fn here(tick: Tick) -> State {
+    State::Running { place: Place::Here, goal: Place::Here, asked: tick, answered: tick }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LINK: LinkId = LinkId(1);
+    const OTHER: LinkId = LinkId(2);
+
+    fn regions(numbers: &[u16]) -> Vec<RegionIndex> {
+        numbers.iter().copied().map(RegionIndex).collect()
+    }
+
+    /// Returns what each of three regions needs in `tick`: steps here (h) or there (t), those
+    /// missed too; packing (p), nothing (-).
+    fn turns(hosting: &mut Hosting, tick: u64) -> String {
+        let letter = |turn| match turn {
+            Turn::Step { place: Place::Here, missed } => "h".repeat(missed as usize + 1),
+            Turn::Step { place: Place::There(_), missed } => "t".repeat(missed as usize + 1),
+            Turn::Pack => "p".into(),
+            Turn::Wait => "-".into(),
+        };
+        (0..3).map(|region| letter(hosting.turn(RegionIndex(region), Tick(tick)))).collect()
+    }
+
+    fn moved() -> Hosting {
+        let mut hosting = Hosting::new(3, Tick(0), 20);
+        hosting.claim(LINK, &regions(&[1, 2])).unwrap();
+        assert_eq!(turns(&mut hosting, 1), "hpp");
+        assert_eq!(turns(&mut hosting, 2), "h--");
+        for region in regions(&[1, 2]) {
+            assert_eq!(hosting.packed(region, Tick(0)), Some(Place::There(LINK)));
+            hosting.answer(region, Tick(2));
+        }
+        hosting
+    }
+
+    #[test]
+    fn a_region_moves_between_two_steps() {
+        let mut hosting = moved();
+        assert_eq!(turns(&mut hosting, 3), "htttttt", "two ticks went by on the way");
+        assert_eq!(hosting.place(RegionIndex(1)), Some(Place::There(LINK)));
+        hosting.bring_home(LINK);
+        assert_eq!(turns(&mut hosting, 4), "hpp");
+        assert!(hosting.uses(LINK));
+        for region in regions(&[1, 2]) {
+            assert_eq!(hosting.packed(region, Tick(4)), Some(Place::Here));
+        }
+        assert_eq!(turns(&mut hosting, 5), "hhh");
+        assert!(!hosting.uses(LINK));
+    }
+
+    #[test]
+    fn what_somebody_has_is_not_given_away() {
+        let mut hosting = moved();
+        let mut check = |wanted: &[u16], expected: &str| {
+            let refused = hosting.claim(OTHER, &regions(wanted)).unwrap_err().to_string();
+            assert!(refused.contains(expected), "{refused}");
+        };
+        check(&[0, 1], "region 1 is run by another process");
+        check(&[3], "no region 3; it has 0 to 2");
+        check(&[], "no region was asked for");
+        assert_eq!(turns(&mut hosting, 3), "htttttt", "a refused claim moves nothing");
+    }
+
+    #[test]
+    fn a_silent_process_is_found_out_and_its_regions_begin_anew_here() {
+        let mut hosting = moved();
+        for tick in 3..=22 {
+            turns(&mut hosting, tick);
+            hosting.answer(RegionIndex(1), Tick(tick));
+        }
+        assert!(hosting.silent(Tick(22)).is_empty(), "20 ticks are not too long");
+        turns(&mut hosting, 23);
+        assert_eq!(hosting.silent(Tick(23)), [LINK].into());
+        assert_eq!(hosting.lose(LINK), regions(&[1, 2]));
+        assert_eq!(turns(&mut hosting, 24), "h--");
+        hosting.recover(RegionIndex(2), Tick(24));
+        assert_eq!(turns(&mut hosting, 25), "h-h");
+    }
+
+    #[test]
+    fn whoever_joins_and_is_gone_at_once_leaves_everything_here() {
+        let mut hosting = Hosting::new(3, Tick(0), 20);
+        hosting.claim(LINK, &regions(&[1])).unwrap();
+        assert!(hosting.lose(LINK).is_empty());
+        assert_eq!(turns(&mut hosting, 1), "hhh");
+        hosting.claim(LINK, &regions(&[1])).unwrap();
+        assert_eq!(turns(&mut hosting, 2), "hph");
+        assert!(hosting.lose(LINK).is_empty(), "it is packed here and stays");
+        assert_eq!(hosting.packed(RegionIndex(1), Tick(2)), Some(Place::Here));
+    }
+
+    #[test]
+    fn one_lost_on_its_way_home_is_lost() {
+        let mut hosting = moved();
+        hosting.bring_home(LINK);
+        assert_eq!(turns(&mut hosting, 3), "hpp");
+        assert_eq!(hosting.lose(LINK), regions(&[1, 2]));
+        assert_eq!(hosting.packed(RegionIndex(1), Tick(3)), None);
+    }
+}

@@ -1,0 +1,181 @@
+//! What a server and a process that runs shards for it say to each other.
+//!
+//! Both ends are the same program: a link is no interface for others, and its layout may change
+//! with every version. What comes in is validated all the same, and bounded before it is read.
+//! A recorded run is kept in the same frames, see [`crate::recording`].
+
+#![expect(missing_docs, reason = "rkyv writes none for what resolves variants with fields")]
+
+use std::time::Duration;
+
+use protocol::motion::MotionRules;
+use protocol::units::Tick;
+use rkyv::api::high::{HighDeserializer, HighSerializer, HighValidator};
+use rkyv::bytecheck::CheckBytes;
+use rkyv::rancor;
+use rkyv::ser::allocator::ArenaHandle;
+use rkyv::util::AlignedVec;
+use rkyv::{Archive, Deserialize, Serialize};
+
+use crate::region::{RegionIndex, Regions};
+use crate::shard::batch::{StepInput, StepOutput};
+use crate::shard::pack::Packed;
+
+/// The protocol's name in the TLS handshake.
+pub const LINK_ALPN: &[u8] = b"ecumene-shard/1";
+
+/// Which program this is: both ends of a link must be the same.
+pub const PROGRAM: &str = concat!("ecumene ", env!("CARGO_PKG_VERSION"));
+
+/// Bytes of one frame: a packed shard with the ground around a crowd.
+pub const FRAME_BYTES_MAX: usize = 64 << 20;
+
+/// Bytes of the first frame, sent before anyone is trusted: a token and some numbers.
+pub const JOIN_BYTES_MAX: usize = 16 << 10;
+
+/// Bytes in front of each frame: its length as a little-endian `u32`.
+pub const LENGTH_BYTES: usize = 4;
+
+/// A world's rules, as a shard in another process is told them.
+#[derive(Clone, Debug, Archive, Serialize, Deserialize)]
+pub struct WorldTerms {
+    /// How the world is divided.
+    pub regions: Regions,
+    /// How bodies move.
+    pub motion: MotionRules,
+    /// The text of the rule book.
+    pub book: String,
+    /// How far one sees, in centimetres.
+    pub view_cm: i32,
+    /// How far speech carries, in centimetres.
+    pub nearby_cm: u32,
+    /// How far a whisper carries, in centimetres.
+    pub whisper_cm: u32,
+}
+
+/// What the server says.
+#[derive(Debug, Archive, Serialize, Deserialize)]
+pub enum Down {
+    /// Who is there, first of all.
+    Greeting {
+        /// Which program this is.
+        program: String,
+    },
+    /// The rules of the world, to whoever may run shards of it.
+    Terms(WorldTerms),
+    /// Run this shard from now on.
+    Host {
+        /// The shard.
+        shard: Box<Packed>,
+    },
+    /// Step a shard.
+    Step {
+        /// Which.
+        region: RegionIndex,
+        /// What goes in.
+        input: StepInput,
+    },
+    /// Give a shard back, packed.
+    Pack {
+        /// Which.
+        region: RegionIndex,
+    },
+}
+
+/// What the process says.
+#[derive(Debug, Archive, Serialize, Deserialize)]
+pub enum Up {
+    /// May I run these regions?
+    Join {
+        /// Which program this is.
+        program: String,
+        /// Its right to do so.
+        token: Vec<u8>,
+        /// Which regions.
+        regions: Vec<RegionIndex>,
+    },
+    /// A step was made.
+    Stepped {
+        /// Whose shard.
+        region: RegionIndex,
+        /// The tick it is at.
+        tick: Tick,
+        /// What came of it.
+        output: StepOutput,
+        /// How long it took.
+        took: Duration,
+    },
+    /// A shard is given back.
+    Packed {
+        /// The shard.
+        shard: Box<Packed>,
+    },
+    /// Take everything back: the process wants to end.
+    Leave,
+}
+
+/// Bytes that are no frame of a link.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadFrame {
+    /// Longer than allowed.
+    #[error("a frame of {bytes} bytes, at most {max}")]
+    TooLong {
+        /// Its length.
+        bytes: usize,
+        /// The bound.
+        max: usize,
+    },
+    /// Not readable.
+    #[error("a frame of {bytes} bytes that cannot be read: {why}")]
+    Unreadable {
+        /// Its length.
+        bytes: usize,
+        /// What is wrong.
+        why: String,
+    },
+}
+
+/// Returns a message as a frame, its length in front.
+///
+/// # Errors
+/// [`BadFrame::TooLong`]: what it carries is larger than any frame.
+pub fn write<T>(message: &T) -> Result<Vec<u8>, BadFrame>
+where
+    T: for<'a> Serialize<HighSerializer<AlignedVec, ArenaHandle<'a>, rancor::Error>>,
+{
+    let body = rkyv::to_bytes::<rancor::Error>(message).map_err(|error| BadFrame::Unreadable {
+        bytes: 0,
+        why: error.to_string(),
+    })?;
+    if FRAME_BYTES_MAX < body.len() {
+        return Err(BadFrame::TooLong { bytes: body.len(), max: FRAME_BYTES_MAX });
+    }
+    let length = u32::try_from(body.len()).unwrap_or(u32::MAX);
+    let mut frame = Vec::with_capacity(LENGTH_BYTES + body.len());
+    frame.extend_from_slice(&length.to_le_bytes());
+    frame.extend_from_slice(&body);
+    Ok(frame)
+}
+
+/// Returns the length of the body that `length` announces, if that is at most `max`.
+///
+/// # Errors
+/// [`BadFrame::TooLong`]; the sender is at fault.
+pub fn body_bytes(length: [u8; LENGTH_BYTES], max: usize) -> Result<usize, BadFrame> {
+    let bytes = u32::from_le_bytes(length) as usize;
+    if max < bytes { Err(BadFrame::TooLong { bytes, max }) } else { Ok(bytes) }
+}
+
+/// Reads the body of a frame.
+///
+/// # Errors
+/// [`BadFrame::Unreadable`]; the sender is at fault.
+pub fn read<T>(body: &[u8]) -> Result<T, BadFrame>
+where
+    T: Archive,
+    T::Archived: for<'a> CheckBytes<HighValidator<'a, rancor::Error>>
+        + Deserialize<T, HighDeserializer<rancor::Error>>,
+{
+    rkyv::from_bytes::<T, rancor::Error>(body)
+        .map_err(|error| BadFrame::Unreadable { bytes: body.len(), why: error.to_string() })
+}

@@ -1,0 +1,183 @@
+//! A whole shard as one value, for the way to another process and back.
+//!
+//! Packed and unpacked, a shard goes on as if nothing had happened: same slots, same baselines,
+//! same ids to come. What its rules say is not packed; both ends are told those once.
+
+use std::sync::Arc;
+
+use protocol::ground::{HeightGrid, Pillar, Pillars};
+use protocol::ids::{ChunkId, EntityId, IdMint};
+use protocol::rules::{Misfit, OfferId, Things, ThingsRecord};
+use protocol::units::Tick;
+use rkyv::rancor::{Fallible, Source};
+use rkyv::with::{ArchiveWith, DeserializeWith, Map, SerializeWith};
+use rkyv::{Archive, Archived, Deserialize, Place, Resolver, Serialize};
+use worldgen::chunk::{Chunk, Surface};
+use worldgen::ground::GroundMap;
+
+use super::avatar::Avatar;
+use super::entities::Entities;
+use super::ghosts::Border;
+use super::{Ground, Shard, WorldRules};
+use crate::region::RegionIndex;
+
+/// Everything of a shard but the world's rules.
+#[derive(Debug, Archive, Serialize, Deserialize)]
+pub struct Packed {
+    region: RegionIndex,
+    tick: Tick,
+    #[rkyv(with = Map<AsSamples>)]
+    ground: Vec<Arc<Chunk>>,
+    avatars: Vec<Avatar>,
+    things: ThingsRecord,
+    pillars: Pillars,
+    pillars_of: Vec<(EntityId, Pillar)>,
+    parties: Vec<(OfferId, (EntityId, EntityId))>,
+    offers_gone: Vec<(OfferId, RegionIndex)>,
+    entities: Entities,
+    borders: Vec<Border>,
+    mint: IdMint,
+}
+
+impl Packed {
+    /// Returns whose shard it is.
+    #[must_use]
+    pub const fn region(&self) -> RegionIndex {
+        self.region
+    }
+
+    /// Returns the tick the shard is at.
+    #[must_use]
+    pub const fn tick(&self) -> Tick {
+        self.tick
+    }
+
+    /// Returns the shard, in a world of these rules.
+    ///
+    /// # Errors
+    /// [`BadPack`]; whoever packed it is at fault.
+    pub fn unpack(self, rules: WorldRules) -> Result<Shard, BadPack> {
+        if self.region.0 >= rules.regions.count() {
+            return Err(BadPack::Region(self.region));
+        }
+        let mut heights = GroundMap::default();
+        for chunk in self.ground {
+            heights.insert(chunk);
+        }
+        Ok(Shard {
+            region: rules.regions.region(self.region),
+            rules,
+            tick: self.tick,
+            ground: Ground { heights, pillars: self.pillars },
+            avatars: self.avatars.into_iter().map(|avatar| (avatar.id, avatar)).collect(),
+            things: Things::restore(self.things)?,
+            pillars_of: self.pillars_of.into_iter().collect(),
+            parties: self.parties.into_iter().collect(),
+            offers_gone: self.offers_gone.into_iter().collect(),
+            entities: self.entities.check()?,
+            borders: self.borders,
+            grid: super::Grid::default(),
+            scratch: super::Scratch::default(),
+            mint: self.mint,
+        })
+    }
+}
+
+impl Shard {
+    /// Packs the shard up.
+    #[must_use]
+    pub fn pack(self) -> Packed {
+        Packed {
+            region: self.region.index,
+            tick: self.tick,
+            ground: self.ground.heights.chunks(),
+            avatars: self.avatars.into_values().collect(),
+            things: self.things.record(),
+            pillars: self.ground.pillars,
+            pillars_of: self.pillars_of.into_iter().collect(),
+            parties: self.parties.into_iter().collect(),
+            offers_gone: self.offers_gone.into_iter().collect(),
+            entities: self.entities,
+            borders: self.borders,
+            mint: self.mint,
+        }
+    }
+}
+
+/// A packed shard that cannot be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadPack {
+    /// There is no such region.
+    #[error("the world has no region {}", .0.0)]
+    Region(RegionIndex),
+    /// The things do not fit each other.
+    #[error(transparent)]
+    Things(#[from] Misfit),
+    /// The table of entities contradicts itself.
+    #[error("entity {0} does not stand where the table says")]
+    Entity(EntityId),
+}
+
+/// Carries ground as its plain samples: no time goes into compressing what travels once.
+#[derive(Debug)]
+pub struct AsSamples;
+
+/// A chunk of ground as it travels.
+#[derive(Debug, Archive, Serialize, Deserialize)]
+pub struct Samples {
+    id: ChunkId,
+    heights: Vec<i32>,
+    surface: Vec<u8>,
+}
+
+impl Samples {
+    fn of(chunk: &Chunk) -> Self {
+        Self {
+            id: chunk.id(),
+            heights: chunk.grid().heights().to_vec(),
+            surface: chunk.surface().iter().map(|&surface| surface as u8).collect(),
+        }
+    }
+
+    fn chunk(self) -> Result<Chunk, BadSamples> {
+        let grid = HeightGrid::new(self.heights.into()).ok_or(BadSamples)?;
+        let surface = self.surface.into_iter().map(Surface::from_byte);
+        let surface: Option<Box<[Surface]>> = surface.collect();
+        Chunk::new(self.id, grid, surface.ok_or(BadSamples)?).map_err(|_| BadSamples)
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("samples that are no chunk of ground")]
+struct BadSamples;
+
+impl ArchiveWith<Arc<Chunk>> for AsSamples {
+    type Archived = Archived<Samples>;
+    type Resolver = Resolver<Samples>;
+
+    fn resolve_with(chunk: &Arc<Chunk>, resolver: Self::Resolver, out: Place<Self::Archived>) {
+        Samples::of(chunk).resolve(resolver, out);
+    }
+}
+
+impl<S: Fallible + ?Sized> SerializeWith<Arc<Chunk>, S> for AsSamples
+where
+    Samples: Serialize<S>,
+{
+    fn serialize_with(chunk: &Arc<Chunk>, serializer: &mut S) -> Result<Self::Resolver, S::Error> {
+        Samples::of(chunk).serialize(serializer)
+    }
+}
+
+impl<D: Fallible + ?Sized> DeserializeWith<Archived<Samples>, Arc<Chunk>, D> for AsSamples
+where
+    D::Error: Source,
+    Archived<Samples>: Deserialize<Samples, D>,
+{
+    fn deserialize_with(
+        archived: &Archived<Samples>,
+        deserializer: &mut D,
+    ) -> Result<Arc<Chunk>, D::Error> {
+        archived.deserialize(deserializer)?.chunk().map(Arc::new).map_err(D::Error::new)
+    }
+}
