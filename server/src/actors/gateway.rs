@@ -59,6 +59,7 @@ use crate::status::StatusBoard;
 use crate::status::names::HostMetrics;
 use crate::store::{Batch, Epoch, Number, Progress};
 use crate::switchboard::Switchboard;
+use crate::ticket::{Ended, LastStay};
 
 pub use enter::Welcoming;
 pub use operate::{ListPlayers, NotHere, Order};
@@ -148,6 +149,8 @@ struct Client {
 /// An avatar whose driver is away.
 struct Away {
     since_ms: u64,
+    /// How it was left.
+    last: LastStay,
 }
 
 /// An avatar that was sent home, until what it left is surely in the store.
@@ -198,6 +201,7 @@ pub struct GatewayActor {
     owners: BTreeMap<EntityId, PersonId>,
     away: BTreeMap<EntityId, Away>,
     going: BTreeMap<EntityId, Going>,
+    ended: Ended,
     post: Post,
     unsaved: VecDeque<Batch>,
     /// The number of the newest batch that the store took.
@@ -262,6 +266,7 @@ impl GatewayActor {
                 owners: BTreeMap::new(),
                 away: BTreeMap::new(),
                 going: BTreeMap::new(),
+                ended: Ended::default(),
                 post: Post::default(),
                 unsaved: VecDeque::new(),
                 appended: Number::default(),
