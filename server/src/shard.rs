@@ -69,7 +69,7 @@ pub struct Shard {
     ground: Ground,
     avatars: BTreeMap<EntityId, Avatar>,
     things: Things,
-    /// What each solid thing blocks.
+    /// What each solid thing blocks, those of neighbours near the border among them.
     pillars_of: BTreeMap<EntityId, Pillar>,
     /// Between whom each open offer stands.
     parties: BTreeMap<OfferId, (EntityId, EntityId)>,

@@ -9,7 +9,7 @@ mod keeping;
 #[path = "borders/world.rs"]
 mod world;
 
-use protocol::units::Position;
+use protocol::units::{Position, Yaw};
 use world::World;
 
 /// A minute of world time.
@@ -64,4 +64,35 @@ fn whoever_is_put_far_away_leaves_no_ghost_behind() {
         world.tick();
     }
     world.check_that_everyone_sees_what_there_is();
+}
+
+/// Runs a world for so many ticks.
+fn pass(world: &mut World, ticks: u64) {
+    (0..ticks).for_each(|_| world.tick());
+}
+
+/// The middle region ends 32 m east of the middle; who has come 12 m farther is handed over.
+const fn east(x_cm: i32, z_cm: i32) -> Position {
+    Position::new(x_cm, 0, z_cm)
+}
+
+#[test]
+fn what_stands_across_the_border_blocks_as_it_is_shown() {
+    let things =
+        [("tree", east(3_500, 0)), ("rock", east(3_600, 1_000)), ("tree", east(3_700, 995))];
+    let mut world = World::staged(&things, &[east(2_400, 0), east(2_400, 1_030), east(4_300, 500)]);
+    // Everyone is told what stands there before they set out.
+    pass(&mut world, 50);
+    world.run(0, Yaw::EAST);
+    world.run(1, Yaw::EAST);
+    world.run(2, Yaw::towards(-800, -500));
+    pass(&mut world, 60);
+    // Whoever runs straight at a trunk is stopped by it, on its own side of the hand-over.
+    let stopped = world.at(0);
+    assert!((3_400..3_440).contains(&stopped.x), "{stopped:?}");
+    pass(&mut world, 60);
+    assert_eq!(world.at(0), stopped);
+    // Whoever grazes something slides around it and goes on next door.
+    assert!(4_400 < world.at(1).x, "{:?}", world.at(1));
+    assert_eq!(world.figures.correction_cm_max, 0.0, "the prediction was right all the time");
 }

@@ -149,13 +149,7 @@ impl Terrain {
 /// The upright that a solid thing is.
 fn pillar(appear: &Appear, book: &RuleBook) -> Option<Pillar> {
     let Being::Thing { kind, .. } = appear.being else { return None };
-    let solid = book.kind(kind)?.solid?;
-    Some(Pillar {
-        x: appear.position.x,
-        z: appear.position.z,
-        radius: i32::from(solid.radius_cm),
-        top: appear.position.y.saturating_add(i32::from(solid.height_cm)),
-    })
+    book.kind(kind)?.pillar(appear.position, appear.flags)
 }
 
 impl Ground for Terrain {

@@ -1,6 +1,7 @@
 //! Phases 5 and 6: ghosts for the neighbours, announcements, and the frames of the tick.
 
 use protocol::delta::{FrameHead, OwnBody};
+use protocol::ids::EntityId;
 use protocol::units::Position;
 
 use super::batch::{Letter, StepOutput};
@@ -19,8 +20,14 @@ impl Shard {
 
     pub(super) fn hear_ghosts(&mut self, batch: GhostBatch) {
         let from = batch.from;
+        let entered = batch.entered.iter().map(|(id, ..)| *id);
+        let moved = batch.moved.iter().map(|(id, _)| *id);
+        let told: Vec<EntityId> = batch.left.iter().copied().chain(entered).chain(moved).collect();
         if let Some(border) = self.borders.iter_mut().find(|border| border.region.index == from) {
             border.hear(batch, self.tick, self.rules.motion.hz, &mut self.entities);
+        }
+        for id in told {
+            self.sync_pillar(id);
         }
     }
 
@@ -29,6 +36,10 @@ impl Shard {
             border.forget();
         }
         self.entities.remove_all_of(Owner::Neighbour(region));
+        let standing: Vec<EntityId> = self.pillars_of.keys().copied().collect();
+        for id in standing {
+            self.sync_pillar(id);
+        }
     }
 
     pub(super) fn show_ghosts(&mut self, output: &mut StepOutput) {

@@ -2,15 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use protocol::ground::Ground;
 use protocol::ids::{ContentHash, EntityId, PersonId, SessionId, WorldId};
 use protocol::input::{Input, InputDatagram, RUN};
 use protocol::message::ServerMessage;
 use protocol::message::common::Appearance;
 use protocol::message::server::{Being, Welcome, WorldName};
 use protocol::motion::MotionRules;
-use protocol::replica::{Detail, Replica};
-use protocol::rules::{Act, Args, Lot, OfferId, Portion, Verb};
+use protocol::replica::{Detail, Replica, Terrain};
+use protocol::rules::{Act, Args, Lot, OfferId, Portion, RuleBook, Verb};
 use protocol::units::{Position, TICK_HZ_DEFAULT, Tick, Yaw};
 
 use super::world::Stream;
@@ -18,18 +17,11 @@ use super::world::Stream;
 /// Ticks in which every request must be answered.
 const ANSWER_TICKS: u64 = 4;
 
-/// Ground without height or end.
-pub struct Flat;
-
-impl Ground for Flat {
-    fn height(&self, _: i64, _: i64) -> Option<i64> {
-        Some(0)
-    }
-}
-
 pub struct Client {
     pub avatar: EntityId,
     pub replica: Replica,
+    /// Ground without height or end, and what stands on it.
+    terrain: Terrain,
     pub steering: Input,
     /// Unanswered requests and when they were made.
     pub asked: BTreeMap<u32, Tick>,
@@ -45,6 +37,7 @@ impl Client {
         Self {
             avatar,
             replica: Replica::new(&welcome, Detail::Newest),
+            terrain: Terrain::flat(0),
             steering: Input::default(),
             asked: BTreeMap::new(),
             request: 0,
@@ -54,8 +47,11 @@ impl Client {
         }
     }
 
-    pub fn hear(&mut self, message: &ServerMessage) {
+    pub fn hear(&mut self, message: &ServerMessage, book: &RuleBook) {
         self.replica.hear(message);
+        if let ServerMessage::Announce(announce) = message {
+            self.terrain.announce(announce, book);
+        }
         if let ServerMessage::Done(done) = message {
             self.answered(done.request);
             self.done += 1;
@@ -76,7 +72,7 @@ impl Client {
     }
 
     pub fn frame(&mut self, bytes: &[u8], now_us: u64) {
-        let seen = self.replica.frame(bytes, now_us, &Flat).expect("a frame");
+        let seen = self.replica.frame(bytes, now_us, &self.terrain).expect("a frame");
         if let Some(correction) = seen.and_then(|seen| seen.correction) {
             self.corrections_cm.push(correction.cm);
         }
@@ -85,7 +81,7 @@ impl Client {
     /// Returns the input to send, if one is due.
     pub fn input(&mut self, now_us: u64) -> Option<InputDatagram> {
         let mut bytes = Vec::new();
-        self.replica.input(self.steering, now_us, &Flat, &mut bytes)?;
+        self.replica.input(self.steering, now_us, &self.terrain, &mut bytes)?;
         Some(InputDatagram::decode(&bytes).expect("an input"))
     }
 
