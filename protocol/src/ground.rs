@@ -15,6 +15,10 @@ pub trait Ground {
     fn pillars(&self, _x_cm: i32, _z_cm: i32, _reach_cm: i32) -> &[Pillar] {
         &[]
     }
+
+    /// Takes in what a frame tells of the entity of `handle`: a door that opened blocks no more.
+    /// Ground that follows no frames has nothing to do.
+    fn see(&mut self, _handle: u16, _flags: u8) {}
 }
 
 /// A solid upright cylinder: a trunk, a post, a well.

@@ -9,8 +9,9 @@ mod keeping;
 #[path = "borders/world.rs"]
 mod world;
 
+use protocol::rules::{Act, Verb};
 use protocol::units::{Position, Yaw};
-use world::World;
+use world::{World, thing_id};
 
 /// A minute of world time.
 const TICKS: u64 = 1_200;
@@ -95,4 +96,44 @@ fn what_stands_across_the_border_blocks_as_it_is_shown() {
     // Whoever grazes something slides around it and goes on next door.
     assert!(4_400 < world.at(1).x, "{:?}", world.at(1));
     assert_eq!(world.figures.correction_cm_max, 0.0, "the prediction was right all the time");
+}
+
+#[test]
+fn a_door_bars_the_way_until_it_is_opened_here_and_across_the_border() {
+    // One well inside the middle region, one across its border.
+    for door_x in [0, 3_400] {
+        let at = |x: i32| east(door_x + x, 0);
+        let mut world = World::staged(&[("door", at(0))], &[at(-800), at(-180)]);
+        let door = |verb| Act::on(verb, thing_id(0));
+        pass(&mut world, 50);
+        world.run(0, Yaw::EAST);
+        pass(&mut world, 40);
+        let stopped = world.at(0);
+        assert!((-100..-70).contains(&(stopped.x - door_x)), "{stopped:?} at a closed door");
+        world.run(0, Yaw::WEST);
+        pass(&mut world, 20);
+        world.halt(0);
+        // The other one opens it, and the first runs through and stops in it.
+        world.begin(1, door(Verb::Open));
+        pass(&mut world, 20);
+        world.run(0, Yaw::EAST);
+        while world.at(0).x < door_x - 40 {
+            world.tick();
+        }
+        world.halt(0);
+        pass(&mut world, 20);
+        let inside = world.at(0);
+        assert!(inside.is_within(at(0), 60), "{inside:?} in an open door");
+        // Closed on somebody, it holds nobody.
+        world.begin(1, door(Verb::Close));
+        pass(&mut world, 20);
+        assert_eq!(world.at(0), inside);
+        world.run(0, Yaw::EAST);
+        pass(&mut world, 20);
+        assert!(door_x + 80 < world.at(0).x, "{:?} beyond a closed door", world.at(0));
+        world.run(0, Yaw::WEST);
+        pass(&mut world, 40);
+        assert!(door_x + 70 < world.at(0).x, "{:?} behind a closed door", world.at(0));
+        assert_eq!(world.figures.correction_cm_max, 0.0, "the prediction was right all the time");
+    }
 }

@@ -412,3 +412,19 @@ fn a_step_is_cheap() {
     // A bound that only a changed algorithm breaks: busy machines are ten times slower.
     assert!(each_ns < 5_000, "{each_ns} ns");
 }
+
+#[test]
+fn whoever_a_door_closes_on_walks_out_of_it_on_any_side() {
+    let pillars = vec![Pillar { x: 0, z: 0, radius: 50, top: 210 }];
+    let ground = Posts { pillars, known_to_cm: 10_000 };
+    for (x, z) in [(0, 0), (10, 0), (-35, 20), (0, -79), (60, 50)] {
+        let still = walk(at(x, 0, z), Input::default(), 20, &ground, &dry());
+        assert_eq!(still.position(), Position::new(x, 0, z), "nobody who stands is thrown out");
+        for eighth in 0..8 {
+            let input = Input { yaw: Yaw(eighth << 13), ..EAST };
+            let out = walk(still, input, 30, &ground, &dry()).position();
+            let apart = out.ground_distance_squared(Position::default());
+            assert!(80 * 80 <= apart, "from {x}, {z} towards {eighth}: {out:?}");
+        }
+    }
+}

@@ -72,7 +72,7 @@ impl Client {
     }
 
     pub fn frame(&mut self, bytes: &[u8], now_us: u64) {
-        let seen = self.replica.frame(bytes, now_us, &self.terrain).expect("a frame");
+        let seen = self.replica.frame(bytes, now_us, &mut self.terrain).expect("a frame");
         if let Some(correction) = seen.and_then(|seen| seen.correction) {
             self.corrections_cm.push(correction.cm);
         }
