@@ -9,7 +9,7 @@ mod keeping;
 #[path = "borders/world.rs"]
 mod world;
 
-use protocol::rules::{Act, Verb};
+use protocol::rules::{Act, Verb, Why};
 use protocol::units::{Position, Yaw};
 use world::{World, thing_id};
 
@@ -136,4 +136,16 @@ fn a_door_bars_the_way_until_it_is_opened_here_and_across_the_border() {
         assert!(door_x + 70 < world.at(0).x, "{:?} behind a closed door", world.at(0));
         assert_eq!(world.figures.correction_cm_max, 0.0, "the prediction was right all the time");
     }
+}
+
+#[test]
+fn who_walks_away_from_work_is_told_that_it_was_interrupted() {
+    let mut world = World::staged(&[("clay pit", east(100, 0))], &[east(0, 0)]);
+    pass(&mut world, 20);
+    world.begin(0, Act::on(Verb::Gather, thing_id(0)));
+    pass(&mut world, 10);
+    assert_eq!(world.client(0).refused, None, "it has begun");
+    world.run(0, Yaw::WEST);
+    pass(&mut world, 10);
+    assert_eq!(world.client(0).refused, Some(Why::Interrupted));
 }

@@ -36,6 +36,7 @@ use protocol::close::CloseCode;
 use protocol::ids::{EntityId, PersonId, SessionId, ShardId};
 use protocol::message::ServerMessage;
 use protocol::message::client::Degree;
+use protocol::message::server::Refused;
 use protocol::units::Tick;
 use tokio::sync::{mpsc, watch};
 use worldgen::actors::generator::{ChunkReady, GeneratorActor};
@@ -142,6 +143,8 @@ struct Client {
     channels: BTreeSet<String>,
     wanted: ground::Wanted,
     role: Role,
+    /// The newest minor version of the protocol that it speaks.
+    minor: u16,
     entered_ms: u64,
     muted_until_ms: u64,
 }
@@ -286,7 +289,12 @@ impl GatewayActor {
     fn send(&mut self, client: ClientKey, message: &ServerMessage) {
         let Some(to) = self.clients.get(&client) else { return };
         let mut bytes = Vec::new();
-        message.write(&mut bytes);
+        if let ServerMessage::Refused(Refused { request, why }) = message {
+            let why = why.clone().known_to(to.minor);
+            ServerMessage::from(Refused { request: *request, why }).write(&mut bytes);
+        } else {
+            message.write(&mut bytes);
+        }
         self.metrics.message_out(message.name().0);
         if to.outgoing.try_send(bytes.into()).is_err() {
             let why = "the client does not read what it is told";

@@ -332,7 +332,7 @@ impl Shard {
                     let avatar = self.avatars.get_mut(actor);
                     let request = avatar.and_then(|avatar| avatar.busy_request.take());
                     if let Some(request) = request {
-                        let why = Why::Idle;
+                        let why = Why::Interrupted;
                         self.tell(*actor, Refused { request, why }.into(), None, output);
                     }
                 }

@@ -9,7 +9,7 @@ use protocol::message::common::Appearance;
 use protocol::message::server::{Being, Welcome, WorldName};
 use protocol::motion::MotionRules;
 use protocol::replica::{Detail, Replica, Terrain};
-use protocol::rules::{Act, Args, Lot, OfferId, Portion, RuleBook, Verb};
+use protocol::rules::{Act, Args, Lot, OfferId, Portion, RuleBook, Verb, Why};
 use protocol::units::{Position, TICK_HZ_DEFAULT, Tick, Yaw};
 
 use super::world::Stream;
@@ -29,6 +29,8 @@ pub struct Client {
     pub done: u64,
     pub corrections_cm: Vec<f64>,
     offers: Vec<OfferId>,
+    /// Why the last act was refused, if one was.
+    pub refused: Option<Why>,
 }
 
 impl Client {
@@ -44,6 +46,7 @@ impl Client {
             done: 0,
             corrections_cm: Vec::new(),
             offers: Vec::new(),
+            refused: None,
         }
     }
 
@@ -57,8 +60,10 @@ impl Client {
             self.done += 1;
         } else if let ServerMessage::Refused(refused) = message {
             self.answered(refused.request);
+            self.refused = Some(refused.why.clone());
         } else if let ServerMessage::Begun(begun) = message {
-            self.answered(begun.request);
+            // The end of it is told too.
+            self.asked.entry(begun.request).and_modify(|asked| *asked = begun.until);
         } else if let ServerMessage::Offered(offered) = message
             && offered.offer.to == self.avatar
         {

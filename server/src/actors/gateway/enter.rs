@@ -111,6 +111,7 @@ impl GatewayActor {
             channels: BTreeSet::new(),
             wanted: Wanted::default(),
             role: admitted.role,
+            minor: hello.minor,
             entered_ms: self.now_ms(),
             muted_until_ms,
         };
