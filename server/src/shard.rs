@@ -193,6 +193,7 @@ impl Shard {
             Command::Ghosts(batch) => self.hear_ghosts(batch),
             Command::ForgetGhosts(region) => self.forget_ghosts(region),
             Command::Ripple(ripple) => self.perceive(&ripple, output),
+            Command::EndOffer { avatar, ended } => self.tell(avatar, ended.into(), None, output),
         }
     }
 

@@ -9,7 +9,7 @@ mod keeping;
 #[path = "borders/world.rs"]
 mod world;
 
-use protocol::rules::{Act, Verb, Why};
+use protocol::rules::{Act, Args, Portion, Verb, Why};
 use protocol::units::{Position, Yaw};
 use world::{World, thing_id};
 
@@ -148,4 +148,32 @@ fn who_walks_away_from_work_is_told_that_it_was_interrupted() {
     world.run(0, Yaw::WEST);
     pass(&mut world, 10);
     assert_eq!(world.client(0).refused, Some(Why::Interrupted));
+}
+
+#[test]
+fn both_parties_hear_that_an_offer_ended_whichever_of_them_went_next_door() {
+    for goes in [0, 1] {
+        let walkers = [east(3_100, 0), east(3_100, 100)];
+        let mut world = World::staged(&[("apple", east(3_000, 0))], &walkers);
+        pass(&mut world, 20);
+        world.begin(0, Act::on(Verb::Take, thing_id(0)).with(Args::Count(1)));
+        pass(&mut world, 10);
+        let apple = world.client(0).replica.log().holding.first().expect("an apple").id;
+        let give = vec![Portion { thing: apple, count: 1 }];
+        let to = world.client(1).avatar;
+        world.begin(0, Act::on(Verb::Offer, to).with(Args::Deal { give, want: Vec::new() }));
+        pass(&mut world, 10);
+        let offers = |world: &World| [0, 1].map(|who| world.client(who).replica.log().offers.len());
+        assert_eq!(offers(&world), [1, 1]);
+        let offer = world.client(0).replica.log().offers.front().expect("an offer").id;
+        world.run(goes, Yaw::EAST);
+        while world.figures.crossings == 0 {
+            world.tick();
+        }
+        world.halt(goes);
+        pass(&mut world, 20);
+        world.begin(0, Act::new(Verb::Withdraw).with(Args::Offer(offer)));
+        pass(&mut world, 10);
+        assert_eq!(offers(&world), [0, 0], "when {goes} has gone");
+    }
 }

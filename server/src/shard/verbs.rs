@@ -18,7 +18,7 @@ use protocol::state::EntityState;
 use protocol::units::Tick;
 
 use super::Shard;
-use super::batch::{Change, Entry, Letter, StepOutput};
+use super::batch::{Change, Command, Entry, Letter, StepOutput};
 use super::entities::{About, Entity, Owner};
 use crate::region::RegionIndex;
 
@@ -315,9 +315,14 @@ impl Shard {
                 }
                 Effect::EndOffer { offer, end } => {
                     let Some((from, to)) = self.parties.remove(offer) else { continue };
-                    for party in [from, to] {
-                        let message = OfferEnded { offer: *offer, end: *end };
-                        self.tell(party, message.into(), None, output);
+                    for avatar in [from, to] {
+                        let ended = OfferEnded { offer: *offer, end: *end };
+                        if self.avatars.contains_key(&avatar) {
+                            self.tell(avatar, ended.into(), None, output);
+                        } else {
+                            // Handed over since, or gone for good.
+                            output.strays.push(Command::EndOffer { avatar, ended });
+                        }
                     }
                 }
                 Effect::Move { .. }
