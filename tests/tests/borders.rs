@@ -177,3 +177,17 @@ fn both_parties_hear_that_an_offer_ended_whichever_of_them_went_next_door() {
         assert_eq!(offers(&world), [0, 0], "when {goes} has gone");
     }
 }
+
+#[test]
+fn whoever_comes_in_where_a_tree_stands_is_put_beside_it() {
+    let things = [("tree", east(0, 0)), ("well", east(1_000, 0))];
+    let mut world = World::staged(&things, &[east(0, 0), east(990, 10), east(500, 0)]);
+    pass(&mut world, 2);
+    for (walker, thing) in [(0, east(0, 0)), (1, east(1_000, 0))] {
+        let at = world.at(walker);
+        assert!(at.is_within(thing, 250) && !at.is_within(thing, 64), "{at:?} at {thing:?}");
+    }
+    assert_eq!(world.at(2), east(500, 0), "whoever stands free stays");
+    pass(&mut world, 60);
+    assert_eq!(world.figures.correction_cm_max, 0.0, "and the client knows");
+}
