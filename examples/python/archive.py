@@ -245,7 +245,7 @@ WHY = Choice(
     ("NeedsStation", Struct(station=KIND)), ("Missing", COUNTED), ("TheyLack", COUNTED), "NotYours",
     "NotPortable", "NoSuchOffer", ("TooManyOffers", AT_MOST), ("TooMuchBuilt", AT_MOST), "Muted",
     "OutOfOrder", ("TextTooLong", Struct(chars=U32)), "BadText", "BadUtterance", "Idle", "Forbidden",
-    ("TooMany", Struct(retry_ms=U32)),
+    ("TooMany", Struct(retry_ms=U32)), "Interrupted",
 )
 PROOF = Struct(key=Array(32, U8), signature=Array(64, U8))
 

@@ -90,7 +90,7 @@ class Client(QuicConnectionProtocol):
         identity = trust.load_identity(self.options.identity) if self.options.identity else None
         tell("greeting", server_key=server_key, software=greeting["software"], worlds=greeting["worlds"])
         self.send(
-            "Hello", minor=0, features=CHUNKS, world=None, name=self.options.name,
+            "Hello", minor=1, features=CHUNKS, world=None, name=self.options.name,
             software="ecumene-python/1",
             identity=identity and trust.prove(identity, server_key, greeting["nonce"]),
             token=None, resume=None, drive=None, capabilities=[],

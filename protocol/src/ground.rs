@@ -15,10 +15,25 @@ pub trait Ground {
     fn pillars(&self, _x_cm: i32, _z_cm: i32, _reach_cm: i32) -> &[Pillar] {
         &[]
     }
+
+    /// Takes in what a frame tells of the entity of `handle`: a door that opened blocks no more.
+    /// Ground that follows no frames has nothing to do.
+    fn see(&mut self, _handle: u16, _flags: u8) {}
 }
 
 /// A solid upright cylinder: a trunk, a post, a well.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    rkyv::Archive,
+    rkyv::Serialize,
+    rkyv::Deserialize,
+)]
 pub struct Pillar {
     /// Centre east, in centimetres.
     pub x: i32,
@@ -47,7 +62,11 @@ impl Pillars {
     /// Puts a pillar in.
     pub fn insert(&mut self, pillar: Pillar) {
         for cell in Self::cells_of(pillar) {
-            self.cells.entry(cell).or_default().push(pillar);
+            let pillars = self.cells.entry(cell).or_default();
+            // In one order on both ends, whoever was told of which first: where a body touches
+            // two, the first counts.
+            let place = pillars.partition_point(|other| *other < pillar);
+            pillars.insert(place, pillar);
         }
     }
 
@@ -184,6 +203,17 @@ mod tests {
         pillars.remove(pillar);
         assert!(pillars.near(795, -3).is_empty());
         assert!(pillars.cells.is_empty());
+    }
+
+    #[test]
+    fn pillars_are_found_in_one_order_however_they_came() {
+        let at = |x, z| Pillar { x, z, radius: 40, top: 900 };
+        let all = [at(-30, 5), at(20, -9), at(20, 8)];
+        for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0]] {
+            let mut pillars = Pillars::default();
+            order.iter().for_each(|&index| pillars.insert(all[index]));
+            assert_eq!(pillars.near(0, 0), all);
+        }
     }
 
     #[test]

@@ -281,6 +281,36 @@ where
     body
 }
 
+/// Returns the nearest place to `at` where a body stands in nothing solid; `at` itself if there is
+/// none within 12 m.
+///
+/// Looked for ring by ring, each from the north on, so that the same ground gives the same place.
+#[must_use]
+pub fn free_place<G>(at: Position, ground: &G, rules: &MotionRules) -> Position
+where
+    G: Ground + ?Sized,
+{
+    /// A third of a body: nothing is missed that one fits into.
+    const RING_CM: i32 = 20;
+    const RINGS: i32 = 60;
+    /// At 12 m one direction is 1.2 m from the next; nearer, where it matters, less.
+    const DIRECTIONS: u16 = 64;
+    let pace = Pace::of(rules);
+    let on_ring = |ring: i32, turn: u16| {
+        let (east, south) = Yaw(turn * (u16::MAX / DIRECTIONS + 1)).direction();
+        let along = |unit: i32| unit * ring * RING_CM / 32_767;
+        Position { x: at.x.saturating_add(along(east)), z: at.z.saturating_add(along(south)), ..at }
+    };
+    let is_free = |place: &Position| {
+        let pillars = ground.pillars(place.x, place.z, RADIUS_CM);
+        let [x, feet, z] = Body::standing(*place, Yaw::NORTH).at;
+        !Site { ground, pillars, step: pace.step }.is_blocked(x, z, feet)
+    };
+    let rings = (1..=RINGS).flat_map(|ring| (0..DIRECTIONS).map(move |turn| (ring, turn)));
+    let around = rings.map(|(ring, turn)| on_ring(ring, turn));
+    std::iter::once(at).chain(around).find(is_free).unwrap_or(at)
+}
+
 /// Returns `body` with every number in range, whatever it was made of.
 fn bounded(body: &Body, pace: &Pace) -> Body {
     let [x, y, z] = body.at;

@@ -184,7 +184,8 @@ impl Replica {
         }
     }
 
-    /// Takes in a frame: nothing if it came before or is too old.
+    /// Takes in a frame: nothing if it came before or is too old. `ground` is told what it shows
+    /// before one's own body is set right on it.
     ///
     /// # Errors
     /// When the bytes are no frame, which is the sender's fault.
@@ -192,7 +193,7 @@ impl Replica {
         &mut self,
         bytes: &[u8],
         now_us: u64,
-        ground: &G,
+        ground: &mut G,
     ) -> Result<Option<FrameSeen>, BadFrame>
     where
         G: Ground + ?Sized,
@@ -214,6 +215,7 @@ impl Replica {
         self.pacing.start(now_us);
         for &(handle, state) in frame.states {
             let Some(entity) = self.entities.get_mut(&handle) else { continue };
+            ground.see(handle, state.flags);
             let shown = self.clock.shown(now_us);
             match self.detail {
                 Detail::Full => entity.push(tick, state, shown, self.hz),
@@ -233,7 +235,7 @@ impl Replica {
         let correction = own.filter(|_| last.is_none_or(|(last, _)| last < tick)).map(|own| {
             self.acked = Some((tick, acked));
             self.counts.repeated_inputs += u64::from(is_repeated);
-            self.prediction.reconcile(acked, &own, now_us, ground, &self.rules)
+            self.prediction.reconcile(acked, &own, now_us, &*ground, &self.rules)
         });
         self.note_loop(tick, correction);
         Ok(Some(FrameSeen { tick, states, correction, is_repeated }))

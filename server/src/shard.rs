@@ -70,7 +70,7 @@ pub struct Shard {
     ground: Ground,
     avatars: BTreeMap<EntityId, Avatar>,
     things: Things,
-    /// What each solid thing blocks.
+    /// What each solid thing blocks, those of neighbours near the border among them.
     pillars_of: BTreeMap<EntityId, Pillar>,
     /// Between whom each open offer stands.
     parties: BTreeMap<OfferId, (EntityId, EntityId)>,
@@ -201,6 +201,7 @@ impl Shard {
             Command::Ghosts(batch) => self.hear_ghosts(batch),
             Command::TellAnew(region) => self.tell_anew(region),
             Command::Ripple(ripple) => self.perceive(&ripple, output),
+            Command::EndOffer { avatar, ended } => self.tell(avatar, ended.into(), None, output),
         }
     }
 

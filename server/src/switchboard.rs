@@ -205,7 +205,12 @@ impl Switchboard {
                 }
             }
         }
-        output.strays.clear();
+        for stray in output.strays.drain(..) {
+            // Who ended an offer does not know where the other party is by now.
+            if let Command::EndOffer { avatar, .. } = stray {
+                self.command(avatar, stray);
+            }
+        }
         for (region, ripple) in output.ripples.drain(..) {
             self.push(region, Command::Ripple(ripple));
         }

@@ -3,6 +3,8 @@
 //! A ticket names the stay and is authenticated with a key of the server's identity, so it holds
 //! across a restart and nobody else can make one.
 
+use std::collections::BTreeMap;
+
 use protocol::ids::{EntityId, PersonId, SessionId};
 
 /// Seconds for which a ticket is good: a night's stop for maintenance.
@@ -22,6 +24,54 @@ pub struct Ticket {
     pub avatar: EntityId,
     /// Unix time in seconds at which it was issued.
     pub issued_s: u64,
+}
+
+/// Avatars whose going is remembered: more than one a second all day long; 2 MiB.
+const ENDED_MAX: usize = 1 << 16;
+
+/// What this run of the server knows of an avatar's last stay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LastStay {
+    /// Nothing: the avatar was not in the world since this run began.
+    Unknown,
+    /// The avatar is in the world and nobody drives it; it was left in this stay, which may go on.
+    Open(SessionId),
+    /// The stay ended for good.
+    Ended,
+}
+
+/// The avatars that left the world in this run, as long as a ticket could name them.
+#[derive(Clone, Debug, Default)]
+pub struct Ended {
+    at_s: BTreeMap<EntityId, u64>,
+}
+
+impl Ended {
+    /// Notes that an avatar leaves the world at Unix time `now_s`.
+    pub fn note(&mut self, avatar: EntityId, now_s: u64) {
+        if ENDED_MAX <= self.at_s.len() {
+            // A ticket is never younger than the stay's end, so none opens for these any more.
+            self.at_s.retain(|_, at_s| now_s.saturating_sub(*at_s) <= TICKET_S_MAX);
+        }
+        while ENDED_MAX <= self.at_s.len() {
+            // Whoever went first is told that a stay goes on which has ended: no harm in that.
+            let first = self.at_s.iter().min_by_key(|&(_, at_s)| *at_s).map(|(&id, _)| id);
+            let Some(first) = first else { break };
+            self.at_s.remove(&first);
+        }
+        self.at_s.insert(avatar, now_s);
+    }
+
+    /// Forgets an avatar: it is in the world again.
+    pub fn forget(&mut self, avatar: EntityId) {
+        self.at_s.remove(&avatar);
+    }
+
+    /// Returns whether an avatar left the world in this run.
+    #[must_use]
+    pub fn contains(&self, avatar: EntityId) -> bool {
+        self.at_s.contains_key(&avatar)
+    }
 }
 
 /// Bytes that are no ticket of this server's, or one that ended.
@@ -47,6 +97,29 @@ impl Ticket {
         let seal = blake3::keyed_hash(key, &bytes);
         bytes.extend_from_slice(seal.as_bytes());
         bytes
+    }
+
+    /// Returns the stay that goes on when `person` comes in to drive `avatar`; nothing if a new one
+    /// begins.
+    ///
+    /// In one run of the server a stay goes on until it ends for good or the avatar is driven in
+    /// another. Of an avatar that was not here in this run the ticket was issued before it began,
+    /// and is all that is known: the stay goes on where a kill or a stop cut it off.
+    #[must_use]
+    pub fn continues(
+        &self,
+        (person, avatar): (PersonId, EntityId),
+        last: LastStay,
+    ) -> Option<SessionId> {
+        if (person, avatar) != (self.person, self.avatar) {
+            return None;
+        }
+        let goes_on = match last {
+            LastStay::Unknown => true,
+            LastStay::Open(session) => session == self.session,
+            LastStay::Ended => false,
+        };
+        goes_on.then_some(self.session)
     }
 
     /// Reads a ticket at Unix time `now_s`.
@@ -90,6 +163,37 @@ mod tests {
         assert_eq!(Ticket::open(&bytes, &KEY, 1_000 + TICKET_S_MAX), Ok(ticket()));
         let late = Ticket::open(&bytes, &KEY, 1_001 + TICKET_S_MAX);
         assert_eq!(late, Err(BadTicket::Expired { age_s: TICKET_S_MAX + 1 }));
+    }
+
+    #[test]
+    fn a_stay_goes_on_unless_this_run_knows_better() {
+        let own = (PersonId(2), EntityId(3));
+        let stay = Some(SessionId(1));
+        let cases = [
+            ("away in this stay", own, LastStay::Open(SessionId(1)), stay),
+            ("cut off by a restart", own, LastStay::Unknown, stay),
+            ("driven in another stay since", own, LastStay::Open(SessionId(9)), None),
+            ("left for good", own, LastStay::Ended, None),
+            ("another's ticket", (PersonId(9), EntityId(3)), LastStay::Unknown, None),
+            ("another avatar", (PersonId(2), EntityId(9)), LastStay::Unknown, None),
+        ];
+        for (what, who, last, expected) in cases {
+            assert_eq!(ticket().continues(who, last), expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn departures_are_remembered_within_bounds() {
+        let mut ended = Ended::default();
+        let all = ENDED_MAX as u64 + 3;
+        (0..all).for_each(|id| ended.note(EntityId(id), 1_000 + id));
+        assert_eq!(ended.at_s.len(), ENDED_MAX);
+        assert!(!ended.contains(EntityId(2)) && ended.contains(EntityId(3)));
+        // A day later no ticket names any of them.
+        ended.note(EntityId(all), 1_001 + all + TICKET_S_MAX);
+        assert_eq!(ended.at_s.len(), 1);
+        ended.forget(EntityId(all));
+        assert!(!ended.contains(EntityId(all)));
     }
 
     #[test]

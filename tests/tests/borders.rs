@@ -9,8 +9,9 @@ mod keeping;
 #[path = "borders/world.rs"]
 mod world;
 
-use protocol::units::Position;
-use world::World;
+use protocol::rules::{Act, Args, Portion, Verb, Why};
+use protocol::units::{Position, Yaw};
+use world::{World, thing_id};
 
 /// A minute of world time.
 const TICKS: u64 = 1_200;
@@ -80,4 +81,129 @@ fn whoever_is_put_far_away_leaves_no_ghost_behind() {
         world.tick();
     }
     world.check_that_everyone_sees_what_there_is();
+}
+
+/// Runs a world for so many ticks.
+fn pass(world: &mut World, ticks: u64) {
+    (0..ticks).for_each(|_| world.tick());
+}
+
+/// The middle region ends 32 m east of the middle; who has come 12 m farther is handed over.
+const fn east(x_cm: i32, z_cm: i32) -> Position {
+    Position::new(x_cm, 0, z_cm)
+}
+
+#[test]
+fn what_stands_across_the_border_blocks_as_it_is_shown() {
+    let things =
+        [("tree", east(3_500, 0)), ("rock", east(3_600, 1_000)), ("tree", east(3_700, 995))];
+    let mut world = World::staged(&things, &[east(2_400, 0), east(2_400, 1_030), east(4_300, 500)]);
+    // Everyone is told what stands there before they set out.
+    pass(&mut world, 50);
+    world.run(0, Yaw::EAST);
+    world.run(1, Yaw::EAST);
+    world.run(2, Yaw::towards(-800, -500));
+    pass(&mut world, 60);
+    // Whoever runs straight at a trunk is stopped by it, on its own side of the hand-over.
+    let stopped = world.at(0);
+    assert!((3_400..3_440).contains(&stopped.x), "{stopped:?}");
+    pass(&mut world, 60);
+    assert_eq!(world.at(0), stopped);
+    // Whoever grazes something slides around it and goes on next door.
+    assert!(4_400 < world.at(1).x, "{:?}", world.at(1));
+    assert_eq!(world.figures.correction_cm_max, 0.0, "the prediction was right all the time");
+}
+
+#[test]
+fn a_door_bars_the_way_until_it_is_opened_here_and_across_the_border() {
+    // One well inside the middle region, one across its border.
+    for door_x in [0, 3_400] {
+        let at = |x: i32| east(door_x + x, 0);
+        let mut world = World::staged(&[("door", at(0))], &[at(-800), at(-180)]);
+        let door = |verb| Act::on(verb, thing_id(0));
+        pass(&mut world, 50);
+        world.run(0, Yaw::EAST);
+        pass(&mut world, 40);
+        let stopped = world.at(0);
+        assert!((-100..-70).contains(&(stopped.x - door_x)), "{stopped:?} at a closed door");
+        world.run(0, Yaw::WEST);
+        pass(&mut world, 20);
+        world.halt(0);
+        // The other one opens it, and the first runs through and stops in it.
+        world.begin(1, door(Verb::Open));
+        pass(&mut world, 20);
+        world.run(0, Yaw::EAST);
+        while world.at(0).x < door_x - 40 {
+            world.tick();
+        }
+        world.halt(0);
+        pass(&mut world, 20);
+        let inside = world.at(0);
+        assert!(inside.is_within(at(0), 60), "{inside:?} in an open door");
+        // Closed on somebody, it holds nobody.
+        world.begin(1, door(Verb::Close));
+        pass(&mut world, 20);
+        assert_eq!(world.at(0), inside);
+        world.run(0, Yaw::EAST);
+        pass(&mut world, 20);
+        assert!(door_x + 80 < world.at(0).x, "{:?} beyond a closed door", world.at(0));
+        world.run(0, Yaw::WEST);
+        pass(&mut world, 40);
+        assert!(door_x + 70 < world.at(0).x, "{:?} behind a closed door", world.at(0));
+        assert_eq!(world.figures.correction_cm_max, 0.0, "the prediction was right all the time");
+    }
+}
+
+#[test]
+fn who_walks_away_from_work_is_told_that_it_was_interrupted() {
+    let mut world = World::staged(&[("clay pit", east(100, 0))], &[east(0, 0)]);
+    pass(&mut world, 20);
+    world.begin(0, Act::on(Verb::Gather, thing_id(0)));
+    pass(&mut world, 10);
+    assert_eq!(world.client(0).refused, None, "it has begun");
+    world.run(0, Yaw::WEST);
+    pass(&mut world, 10);
+    assert_eq!(world.client(0).refused, Some(Why::Interrupted));
+}
+
+#[test]
+fn both_parties_hear_that_an_offer_ended_whichever_of_them_went_next_door() {
+    for goes in [0, 1] {
+        let walkers = [east(3_100, 0), east(3_100, 100)];
+        let mut world = World::staged(&[("apple", east(3_000, 0))], &walkers);
+        pass(&mut world, 20);
+        world.begin(0, Act::on(Verb::Take, thing_id(0)).with(Args::Count(1)));
+        pass(&mut world, 10);
+        let apple = world.client(0).replica.log().holding.first().expect("an apple").id;
+        let give = vec![Portion { thing: apple, count: 1 }];
+        let to = world.client(1).avatar;
+        world.begin(0, Act::on(Verb::Offer, to).with(Args::Deal { give, want: Vec::new() }));
+        pass(&mut world, 10);
+        let offers = |world: &World| [0, 1].map(|who| world.client(who).replica.log().offers.len());
+        assert_eq!(offers(&world), [1, 1]);
+        let offer = world.client(0).replica.log().offers.front().expect("an offer").id;
+        world.run(goes, Yaw::EAST);
+        while world.figures.crossings == 0 {
+            world.tick();
+        }
+        world.halt(goes);
+        pass(&mut world, 20);
+        world.begin(0, Act::new(Verb::Withdraw).with(Args::Offer(offer)));
+        pass(&mut world, 10);
+        assert_eq!(offers(&world), [0, 0], "when {goes} has gone");
+    }
+}
+
+#[test]
+fn whoever_comes_in_where_a_tree_stands_is_put_beside_it() {
+    let things = [("tree", east(0, 0)), ("well", east(1_000, 0))];
+    let mut world = World::staged(&things, &[east(0, 0), east(990, 10), east(500, 0)]);
+    pass(&mut world, 2);
+    for (walker, thing) in [(0, east(0, 0)), (1, east(1_000, 0))] {
+        let at = world.at(walker);
+        assert!(at.is_within(thing, 250) && !at.is_within(thing, 64), "{at:?} at {thing:?}");
+    }
+    assert_eq!(world.at(2), east(500, 0), "whoever stands free stays");
+    pass(&mut world, 60);
+    assert_eq!(world.figures.correction_cm_max, 0.0, "and the client knows");
 }

@@ -28,6 +28,10 @@ pub const REQUESTERS_MAX: usize = 256;
 /// Messages waiting at the generator: a few ticks of requests of a full shard.
 pub const GENERATOR_MAILBOX: usize = 1_024;
 
+/// Chunks remembered because the terrain panicked at them: 12 KB; more than a few are a broken
+/// terrain, which an operator must look at in any case.
+pub const BROKEN_CHUNKS_MAX: usize = 1_024;
+
 /// Worker threads at most: more would only take turns with the ticking threads.
 pub const WORKERS_MAX: usize = 16;
 

@@ -88,7 +88,7 @@ impl Stage {
         let mut frame = Vec::new();
         self.encoder.begin(&head, &mut self.scratch).finish(&mut frame);
         let now_us = self.tick * TICK_US;
-        self.replica.frame(&frame, now_us, &self.terrain).expect("a frame");
+        self.replica.frame(&frame, now_us, &mut self.terrain).expect("a frame");
     }
 
     fn perform(&mut self, deed: Deed) {

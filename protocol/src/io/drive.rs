@@ -293,7 +293,7 @@ fn take_in_frame(view: &mut View, datagram: &[u8], connection: &Connection) {
     if !view.terrain.contains(ChunkId::at(0, here.x, here.z)) {
         view.terrain.assume(here.y);
     }
-    match view.replica.frame(datagram, now_us, &view.terrain) {
+    match view.replica.frame(datagram, now_us, &mut view.terrain) {
         Ok(seen) => {
             if let Some(correction) = seen.and_then(|seen| seen.correction) {
                 view.note_correction(correction.cm);

@@ -7,7 +7,9 @@ use crate::ids::{ContentHash, EntityId, PersonId};
 pub const ALPN: &[u8] = b"ecumene/1";
 
 /// The minor version: what this code can speak beyond the first of its major version.
-pub const MINOR: u16 = 0;
+///
+/// 1 knows `Interrupted` among the reasons of a refusal.
+pub const MINOR: u16 = 1;
 
 /// Feature bits that either side may offer; both use the intersection.
 pub mod features {

@@ -412,3 +412,44 @@ fn a_step_is_cheap() {
     // A bound that only a changed algorithm breaks: busy machines are ten times slower.
     assert!(each_ns < 5_000, "{each_ns} ns");
 }
+
+#[test]
+fn whoever_a_door_closes_on_walks_out_of_it_on_any_side() {
+    let pillars = vec![Pillar { x: 0, z: 0, radius: 50, top: 210 }];
+    let ground = Posts { pillars, known_to_cm: 10_000 };
+    for (x, z) in [(0, 0), (10, 0), (-35, 20), (0, -79), (60, 50)] {
+        let still = walk(at(x, 0, z), Input::default(), 20, &ground, &dry());
+        assert_eq!(still.position(), Position::new(x, 0, z), "nobody who stands is thrown out");
+        for eighth in 0..8 {
+            let input = Input { yaw: Yaw(eighth << 13), ..EAST };
+            let out = walk(still, input, 30, &ground, &dry()).position();
+            let apart = out.ground_distance_squared(Position::default());
+            assert!(80 * 80 <= apart, "from {x}, {z} towards {eighth}: {out:?}");
+        }
+    }
+}
+
+#[test]
+fn whoever_comes_in_where_something_stands_is_put_beside_it() {
+    let post = |x, z, radius| Pillar { x, z, radius, top: 300 };
+    let place = |pillars: &[Pillar], x, z| {
+        let ground = Posts { pillars: pillars.to_vec(), known_to_cm: 10_000 };
+        free_place(Position::new(x, 0, z), &ground, &dry())
+    };
+    let free = Position::new(500, 0, 0);
+    assert_eq!(place(&[post(0, 0, 50)], 500, 0), free, "nothing is there");
+    for (x, z) in [(0, 0), (10, -20), (79, 0)] {
+        let beside = place(&[post(0, 0, 50)], x, z);
+        let apart = beside.ground_distance_squared(Position::default()).isqrt();
+        assert!((80..105).contains(&apart), "{beside:?} from {x}, {z}");
+        assert_eq!(beside, place(&[post(0, 0, 50)], x, z));
+    }
+    // Between two posts there is no room.
+    let beside = place(&[post(-60, 0, 50), post(60, 0, 50)], 0, 0);
+    assert!(80 * 80 <= beside.ground_distance_squared(Position::new(60, 0, 0)), "{beside:?}");
+    // Whoever is walled in for 12 m around stays.
+    assert_eq!(place(&[post(0, 0, 5_000)], 0, 0), Position::default());
+    // On top of something low one stands well.
+    let low = Pillar { top: 10, ..post(0, 0, 50) };
+    assert_eq!(place(&[low], 0, 0), Position::default());
+}

@@ -8,6 +8,7 @@ use crate::ground::{Ground, HeightGrid, Pillar, Pillars};
 use crate::ids::ChunkId;
 use crate::message::server::{Announce, Appear, Being};
 use crate::rules::RuleBook;
+use crate::rules::kind::is_shut;
 use crate::units::Position;
 
 use super::ENTITIES_MAX;
@@ -25,8 +26,18 @@ pub struct Terrain {
     /// What to assume where no chunk is known.
     flat_cm: Option<i32>,
     pillars: Pillars,
-    /// The pillar of each handle that stands for something solid.
-    standing: BTreeMap<u16, Pillar>,
+    /// What each handle blocks that stands for something solid.
+    standing: BTreeMap<u16, Solid>,
+}
+
+/// What a solid thing in view blocks.
+#[derive(Clone, Copy, Debug)]
+struct Solid {
+    /// All it can block: as a shut door.
+    pillar: Pillar,
+    is_door: bool,
+    /// Whether it blocks now.
+    blocks: bool,
 }
 
 impl Terrain {
@@ -112,11 +123,17 @@ impl Terrain {
             self.clear(handle);
         }
         for appear in &announce.appear {
-            self.clear(appear.handle);
-            let Some(pillar) = pillar(appear, book) else { continue };
+            let known = self.clear(appear.handle);
+            let Some(mut solid) = solid(appear, book) else { continue };
+            if let Some(known) = known.filter(|known| known.pillar == solid.pillar) {
+                // Told anew of what is in view already: frames may have told more since.
+                solid.blocks = known.blocks;
+            }
             if self.standing.len() < ENTITIES_MAX {
-                self.standing.insert(appear.handle, pillar);
-                self.pillars.insert(pillar);
+                self.standing.insert(appear.handle, solid);
+                if solid.blocks {
+                    self.pillars.insert(solid.pillar);
+                }
             }
         }
     }
@@ -127,9 +144,9 @@ impl Terrain {
         self.pillars = Pillars::default();
     }
 
-    /// Returns everything solid that is in view.
+    /// Returns everything in view that blocks the way.
     pub fn solids(&self) -> impl Iterator<Item = &Pillar> {
-        self.standing.values()
+        self.standing.values().filter(|solid| solid.blocks).map(|solid| &solid.pillar)
     }
 
     /// Returns the height in whole centimetres at a ground point in centimetres.
@@ -139,23 +156,22 @@ impl Terrain {
         i32::try_from(height.div_euclid(256)).ok()
     }
 
-    fn clear(&mut self, handle: u16) {
-        if let Some(pillar) = self.standing.remove(&handle) {
-            self.pillars.remove(pillar);
+    fn clear(&mut self, handle: u16) -> Option<Solid> {
+        let solid = self.standing.remove(&handle)?;
+        if solid.blocks {
+            self.pillars.remove(solid.pillar);
         }
+        Some(solid)
     }
 }
 
-/// The upright that a solid thing is.
-fn pillar(appear: &Appear, book: &RuleBook) -> Option<Pillar> {
+/// What a thing that comes into view blocks.
+fn solid(appear: &Appear, book: &RuleBook) -> Option<Solid> {
     let Being::Thing { kind, .. } = appear.being else { return None };
-    let solid = book.kind(kind)?.solid?;
-    Some(Pillar {
-        x: appear.position.x,
-        z: appear.position.z,
-        radius: i32::from(solid.radius_cm),
-        top: appear.position.y.saturating_add(i32::from(solid.height_cm)),
-    })
+    let kind = book.kind(kind)?;
+    let pillar = kind.pillar(appear.position, 0)?;
+    let blocks = kind.pillar(appear.position, appear.flags).is_some();
+    Some(Solid { pillar, is_door: kind.is_door(), blocks })
 }
 
 impl Ground for Terrain {
@@ -170,6 +186,22 @@ impl Ground for Terrain {
     fn pillars(&self, x_cm: i32, z_cm: i32, _: i32) -> &[Pillar] {
         self.pillars.near(x_cm, z_cm)
     }
+
+    fn see(&mut self, handle: u16, flags: u8) {
+        let Some(solid) = self.standing.get_mut(&handle).filter(|solid| solid.is_door) else {
+            return;
+        };
+        let blocks = is_shut(flags);
+        if blocks == solid.blocks {
+            return;
+        }
+        solid.blocks = blocks;
+        if blocks {
+            self.pillars.insert(solid.pillar);
+        } else {
+            self.pillars.remove(solid.pillar);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -177,6 +209,7 @@ mod tests {
     use super::*;
     use crate::ground::CHUNK_SAMPLES;
     use crate::ids::EntityId;
+    use crate::state::flags;
     use crate::units::{Tick, Yaw};
 
     fn chunk(x: i32, z: i32) -> ChunkId {
@@ -246,5 +279,37 @@ mod tests {
         assert_eq!(terrain.pillars(100, 0, 60), [pillar]);
         terrain.announce(&announce(&[3], Vec::new()), &book);
         assert!(terrain.pillars(100, 0, 60).is_empty());
+    }
+
+    #[test]
+    fn a_door_blocks_while_it_is_shut_and_a_chest_always() {
+        let book = RuleBook::starter();
+        let thing = |name: &str, flags| {
+            let kind = book.kind_named(name).expect("a kind").id;
+            let being = Being::Thing { kind, count: 1, text: None };
+            Appear { being, flags, ..tree(3, 200, &book) }
+        };
+        let told = |terrain: &mut Terrain, appear| {
+            let announce = Announce { since: Tick(1), vanish: Vec::new(), appear: vec![appear] };
+            terrain.announce(&announce, &book);
+        };
+        let mut terrain = Terrain::flat(50);
+        told(&mut terrain, thing("door", 0));
+        assert_eq!((terrain.pillars(100, 0, 60).len(), terrain.solids().count()), (1, 1));
+        terrain.see(3, flags::OPEN);
+        assert_eq!((terrain.pillars(100, 0, 60).len(), terrain.solids().count()), (0, 0));
+        // Told anew what it is, late: the frame knew better.
+        told(&mut terrain, thing("door", 0));
+        assert!(terrain.pillars(100, 0, 60).is_empty());
+        terrain.see(3, 0);
+        assert_eq!(terrain.pillars(100, 0, 60).len(), 1);
+        let vanish = Announce { since: Tick(2), vanish: vec![3], appear: Vec::new() };
+        terrain.announce(&vanish, &book);
+        told(&mut terrain, thing("door", flags::OPEN));
+        assert!(terrain.pillars(100, 0, 60).is_empty());
+        terrain.announce(&vanish, &book);
+        told(&mut terrain, thing("chest", flags::OPEN));
+        terrain.see(3, flags::OPEN);
+        assert_eq!(terrain.pillars(100, 0, 60).len(), 1);
     }
 }

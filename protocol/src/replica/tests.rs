@@ -85,7 +85,7 @@ fn run(weather: Weather, seconds: u64, detail: Detail) -> Measured {
     let (mut down, mut up) = (Link::new(weather, 1), Link::new(weather, 2));
     let (mut errors_cm, mut delays_ms) = (Vec::new(), Vec::new());
     let (mut corrections_cm, mut waiting) = (Vec::new(), Vec::new());
-    let plain = Plain::default();
+    let mut plain = Plain::default();
     let mut out = Vec::new();
     replica.hear(&ServerMessage::Announce(server.announce()));
     replica.round_trip(2 * weather.delay_us);
@@ -99,7 +99,7 @@ fn run(weather: Weather, seconds: u64, detail: Detail) -> Measured {
             }
         }
         down.receive(now_us, |bytes| {
-            let seen = replica.frame(bytes, now_us, &plain).expect("a frame");
+            let seen = replica.frame(bytes, now_us, &mut plain).expect("a frame");
             let correction = seen.and_then(|seen| seen.correction);
             corrections_cm.extend(correction.filter(|_| counts).map(|correction| correction.cm));
         });
@@ -185,14 +185,14 @@ fn too_many_waiting_inputs_are_worked_off() {
     let mut server = Server::new(0);
     let mut replica = Replica::new(&welcome(), Detail::Full);
     replica.round_trip(0);
-    let plain = Plain::default();
+    let mut plain = Plain::default();
     let (mut out, mut waiting) = (Vec::new(), Vec::new());
     for now_us in (0..40_000_000).step_by(1_000) {
         // The server stops for 300 ms once; inputs pile up meanwhile.
         let stopped = (10_000_000..10_300_000).contains(&now_us);
         if now_us % TICK_US == 0 && !stopped {
             let frame = server.tick();
-            replica.frame(&frame, now_us, &plain).expect("a frame");
+            replica.frame(&frame, now_us, &mut plain).expect("a frame");
             waiting.push(server.waiting());
         }
         out.clear();
@@ -286,7 +286,7 @@ fn rubbish_is_counted_and_changes_nothing() {
     let mut replica = Replica::new(&welcome(), Detail::Full);
     let before = *replica.body();
     for bytes in [&[][..], &[1], &[1, 2, 3], &[9; 40], &[1; 900]] {
-        if let Ok(Some(_)) = replica.frame(bytes, 0, &Plain::default()) {
+        if let Ok(Some(_)) = replica.frame(bytes, 0, &mut Plain::default()) {
             continue;
         }
         assert_eq!(*replica.body(), before);
@@ -298,8 +298,8 @@ fn rubbish_is_counted_and_changes_nothing() {
 fn resuming_numbers_inputs_on() {
     let mut server = Server::new(3);
     let mut replica = Replica::new(&welcome(), Detail::Full);
-    let plain = Plain::default();
-    replica.frame(&server.tick(), 0, &plain).expect("a frame");
+    let mut plain = Plain::default();
+    replica.frame(&server.tick(), 0, &mut plain).expect("a frame");
     let mut out = Vec::new();
     let first = (0..400_000)
         .step_by(1_000)
@@ -308,7 +308,7 @@ fn resuming_numbers_inputs_on() {
     replica.resume(&Welcome { resumed: true, ..welcome() });
     assert_eq!(replica.entities().count(), 0);
     let mut server = Server::new(3);
-    replica.frame(&server.tick(), 9_000_000, &plain).expect("a frame");
+    replica.frame(&server.tick(), 9_000_000, &mut plain).expect("a frame");
     let next = replica.input(Input::default(), 9_100_000, &plain, &mut out);
     assert_eq!(next, Some(last + 1));
 }

@@ -6,6 +6,10 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::ground::Pillar;
+use crate::state::flags;
+use crate::units::Position;
+
 /// The number of a kind of thing, stable within a rule book's life.
 #[derive(
     Clone,
@@ -119,11 +123,36 @@ impl Kind {
             || matches!(self.uses, Some(Uses::Light))
     }
 
+    /// Returns whether it is a door: it opens, and nothing is kept in it.
+    #[must_use]
+    pub const fn is_door(&self) -> bool {
+        self.opens && self.holds == 0
+    }
+
+    /// Returns what a thing of this kind blocks that stands at `at` and shows `flags`, if it does:
+    /// the one answer for the server's movement and a client's prediction of it.
+    #[must_use]
+    pub fn pillar(&self, at: Position, flags: u8) -> Option<Pillar> {
+        let solid = self.solid.filter(|_| !self.is_door() || is_shut(flags))?;
+        Some(Pillar {
+            x: at.x,
+            z: at.z,
+            radius: i32::from(solid.radius_cm),
+            top: at.y.saturating_add(i32::from(solid.height_cm)),
+        })
+    }
+
     /// Returns the name that goes with `count`.
     #[must_use]
     pub fn name_of(&self, count: u32) -> &str {
         if count == 1 { &self.name } else { &self.plural }
     }
+}
+
+/// Returns whether a door that shows `flags` is shut.
+#[must_use]
+pub const fn is_shut(flags: u8) -> bool {
+    flags & flags::OPEN == 0
 }
 
 /// The upright cylinder a thing blocks.

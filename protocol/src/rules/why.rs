@@ -155,4 +155,32 @@ pub enum Why {
         /// When to try again.
         retry_ms: u32,
     },
+    /// What was begun was stopped before it was done.
+    #[error("that was stopped before it was done")]
+    Interrupted,
+}
+
+impl Why {
+    /// Returns this reason as a client of minor version `minor` knows it: itself, or the nearest of
+    /// the reasons that came before.
+    #[must_use]
+    pub fn known_to(self, minor: u16) -> Self {
+        /// The first minor version with [`Why::Interrupted`].
+        const INTERRUPTED_SINCE: u16 = 1;
+        let is_news = self == Self::Interrupted && minor < INTERRUPTED_SINCE;
+        if is_news { Self::Idle } else { self }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_is_told_a_reason_that_it_knows() {
+        assert_eq!(Why::Interrupted.known_to(0), Why::Idle);
+        assert_eq!(Why::Interrupted.known_to(1), Why::Interrupted);
+        assert_eq!(Why::Interrupted.known_to(u16::MAX), Why::Interrupted);
+        assert_eq!(Why::Locked.known_to(0), Why::Locked);
+    }
 }

@@ -246,6 +246,7 @@ fn whys() -> Vec<(&'static str, Why)> {
         ("refused-idle", Why::Idle),
         ("refused-forbidden", Why::Forbidden),
         ("refused-too-many", Why::TooMany { retry_ms: 250 }),
+        ("refused-interrupted", Why::Interrupted),
     ]
 }
 

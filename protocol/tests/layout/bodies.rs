@@ -193,5 +193,6 @@ enums! {
         Idle,
         Forbidden,
         TooMany { retry_ms: u32 },
+        Interrupted,
     }
 }

@@ -42,6 +42,7 @@ use protocol::close::CloseCode;
 use protocol::ids::{EntityId, IdMint, PersonId, SessionId, ShardId};
 use protocol::message::ServerMessage;
 use protocol::message::client::Degree;
+use protocol::message::server::Refused;
 use protocol::units::Tick;
 use tokio::sync::{mpsc, watch};
 use worldgen::actors::generator::{ChunkReady, GeneratorActor};
@@ -67,6 +68,7 @@ use crate::status::StatusBoard;
 use crate::status::names::HostMetrics;
 use crate::store::{Batch, Epoch, Number, Progress};
 use crate::switchboard::Switchboard;
+use crate::ticket::{Ended, LastStay};
 
 pub use enter::Welcoming;
 pub use hosts::{Depart, Join, LinkLost};
@@ -153,6 +155,8 @@ struct Client {
     channels: BTreeSet<String>,
     wanted: ground::Wanted,
     role: Role,
+    /// The newest minor version of the protocol that it speaks.
+    minor: u16,
     entered_ms: u64,
     muted_until_ms: u64,
     /// What it was announced, by whichever shard.
@@ -164,6 +168,8 @@ struct Client {
 /// An avatar whose driver is away.
 struct Away {
     since_ms: u64,
+    /// How it was left.
+    last: LastStay,
 }
 
 /// An avatar that was sent home, until what it left is surely in the store.
@@ -225,6 +231,7 @@ pub struct GatewayActor {
     owners: BTreeMap<EntityId, PersonId>,
     away: BTreeMap<EntityId, Away>,
     going: BTreeMap<EntityId, Going>,
+    ended: Ended,
     post: Post,
     unsaved: VecDeque<Batch>,
     /// The number of the newest batch that the store took.
@@ -300,6 +307,7 @@ impl GatewayActor {
                 owners: BTreeMap::new(),
                 away: BTreeMap::new(),
                 going: BTreeMap::new(),
+                ended: Ended::default(),
                 post: Post::default(),
                 unsaved: VecDeque::new(),
                 appended: Number::default(),
@@ -326,7 +334,12 @@ impl GatewayActor {
             to.open.remove(&request);
         }
         let mut bytes = Vec::new();
-        message.write(&mut bytes);
+        if let ServerMessage::Refused(Refused { request, why }) = message {
+            let why = why.clone().known_to(to.minor);
+            ServerMessage::from(Refused { request: *request, why }).write(&mut bytes);
+        } else {
+            message.write(&mut bytes);
+        }
         self.metrics.message_out(message.name().0);
         if to.outgoing.try_send(bytes.into()).is_err() {
             let why = "the client does not read what it is told";

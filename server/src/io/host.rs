@@ -17,6 +17,7 @@ use protocol::message::server::{Greeting, WorldName};
 use protocol::motion::MotionRules;
 use protocol::rules::{BadBook, RuleBook, Thing, starter};
 use protocol::units::{Position, Tick};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
 use tracing::info;
 use worldgen::actors::generator::{GeneratorActor, Outbox, Settings as GeneratorSettings};
@@ -223,6 +224,8 @@ async fn run(
     telemetry: &Arc<Telemetry>,
     (running, place): (Settings, Place),
 ) -> Result<Running, HostError> {
+    // Before anything is announced, so that whoever reads of the start can stop it in good order.
+    let signals = signals();
     let Base { config, manifest, identity, access, board, .. } = base;
     let settings = Arc::new(RwLock::new(config.clone()));
     let directory = Arc::new(Directory::default());
@@ -297,7 +300,9 @@ async fn run(
     let doors = (gateway.clone(), gate);
     actix::spawn(quic::accept(endpoint.clone(), Arc::clone(&lobby), doors, inbox));
     actix::spawn(renew_certificate(endpoint.clone(), Arc::clone(identity), Arc::clone(&settings)));
-    actix::spawn(stop_on_signal(gateway.clone()));
+    if let Some(signals) = signals {
+        actix::spawn(stop_on_signal(signals, gateway.clone()));
+    }
     let host = Host::new(
         gateway,
         lobby,
@@ -495,14 +500,23 @@ async fn renew_certificate(
     }
 }
 
+/// Returns the signals to end (SIGTERM and SIGINT), which are kept for whoever waits for them from
+/// now on and end the process no more; nothing if the system lets nobody hear them.
+fn signals() -> Option<[Signal; 2]> {
+    match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+        (Ok(terminate), Ok(interrupt)) => Some([terminate, interrupt]),
+        (Err(error), _) | (_, Err(error)) => {
+            tracing::warn!(%error, "signals cannot be heard; stop with `ecumene stop`");
+            None
+        }
+    }
+}
+
 /// Stops in good order on the first signal to end.
-async fn stop_on_signal(gateway: actix::Addr<GatewayActor>) {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut terminate), Ok(mut interrupt)) =
-        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        return tracing::warn!("signals cannot be heard; stop with `ecumene stop`");
-    };
+async fn stop_on_signal(
+    [mut terminate, mut interrupt]: [Signal; 2],
+    gateway: actix::Addr<GatewayActor>,
+) {
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}

@@ -71,8 +71,8 @@ pub struct Examined {
     pub owner: PersonRecord,
     /// What the avatar holds.
     pub things: Vec<Thing>,
-    /// The stay they continue.
-    pub resumes: Option<SessionId>,
+    /// The ticket they came with.
+    pub ticket: Option<Ticket>,
     /// What they said.
     pub hello: Hello,
     /// By what they can be banned.
@@ -170,11 +170,10 @@ impl Lobby {
             Some(avatar) => self.borrowed(avatar)?,
         };
         let things = held_things(&*self.store, owner.person).map_err(out_of_order)?;
-        let resumes = ticket.map(|ticket| ticket.session);
         let key = hello.identity.as_ref().map(|proof| Subject::Key(PublicKey(proof.key)));
         let known = [Subject::Person(admitted.person), Subject::from(peer.ip())];
         let subjects = known.into_iter().chain(key).collect();
-        Ok(Examined { admitted, owner, things, resumes, hello, subjects, as_of, at_ms })
+        Ok(Examined { admitted, owner, things, ticket, hello, subjects, as_of, at_ms })
     }
 
     fn ticket_of(&self, hello: &Hello) -> Result<Option<Ticket>, Refusal> {

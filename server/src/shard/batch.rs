@@ -12,7 +12,7 @@ use protocol::ids::{ChunkId, EntityId, PersonId};
 use protocol::input::InputDatagram;
 use protocol::message::ServerMessage;
 use protocol::message::common::Appearance;
-use protocol::message::server::Heard;
+use protocol::message::server::{Heard, OfferEnded};
 use protocol::motion::Body;
 use protocol::rules::{Act, Event, Thing, ThingsRecord};
 use protocol::units::{Position, Tick, Yaw};
@@ -115,6 +115,13 @@ pub enum Command {
     TellAnew(RegionIndex),
     /// Something that happened next door and can be perceived here.
     Ripple(Arc<Ripple>),
+    /// Tells a party of an offer that it has ended, wherever the other one ended it.
+    EndOffer {
+        /// Who is told.
+        avatar: EntityId,
+        /// What.
+        ended: OfferEnded,
+    },
 }
 
 impl Command {
@@ -139,7 +146,8 @@ impl Command {
             | Self::Say { avatar, .. }
             | Self::Wear { avatar, .. }
             | Self::Hide { avatar, .. }
-            | Self::Place { avatar, .. } => Some(*avatar),
+            | Self::Place { avatar, .. }
+            | Self::EndOffer { avatar, .. } => Some(*avatar),
             Self::Enter(_)
             | Self::Ground(_)
             | Self::Things(_)
@@ -216,6 +224,7 @@ pub struct StepOutput {
     /// Who leaves for another region.
     pub travellers: Vec<(RegionIndex, Box<Traveller>)>,
     /// Commands for avatars that are not here: they follow a traveller, or mean nothing any more.
+    /// An [`Command::EndOffer`] goes to wherever its avatar is.
     pub strays: Vec<Command>,
     /// Who has left the world, and where they stood.
     pub departed: Vec<Whereabouts>,

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use protocol::ids::{ChunkId, EntityId};
 use protocol::input::InputDatagram;
+use protocol::message::server::Being;
 use protocol::motion::{self, Body, Mode};
-use protocol::state::flags;
+use protocol::state::{EntityState, flags};
 use protocol::units::{Position, expand};
 use worldgen::chunk::Chunk;
 
@@ -114,6 +115,28 @@ impl Shard {
             if at.y < height && avatar.body.mode != Mode::Fly {
                 avatar.body = Body::standing(Position { y: height, ..at }, avatar.body.yaw);
             }
+        }
+    }
+
+    /// Brings what bodies run into in line with an entity, one of ours or a neighbour's ghost: who
+    /// stands in the margin across the border is moved here and must not walk through what is there.
+    pub(super) fn sync_pillar(&mut self, id: EntityId) {
+        let pillar = self.entities.by_id(id).and_then(|entity| match entity.about.being {
+            Being::Avatar { .. } => None,
+            Being::Thing { kind, .. } => {
+                let EntityState { position, flags, .. } = entity.state;
+                self.rules.book.kind(kind)?.pillar(position, flags)
+            }
+        });
+        if self.pillars_of.get(&id).copied() == pillar {
+            return;
+        }
+        if let Some(before) = self.pillars_of.remove(&id) {
+            self.ground.pillars.remove(before);
+        }
+        if let Some(pillar) = pillar {
+            self.ground.pillars.insert(pillar);
+            self.pillars_of.insert(id, pillar);
         }
     }
 

@@ -1,6 +1,7 @@
 //! Phases 5 and 6: ghosts for the neighbours, announcements, and the frames of the tick.
 
 use protocol::delta::{FrameHead, OwnBody};
+use protocol::ids::EntityId;
 use protocol::units::Position;
 
 use super::batch::{Letter, StepOutput};
@@ -18,8 +19,18 @@ impl Shard {
 
     pub(super) fn hear_ghosts(&mut self, batch: GhostBatch) {
         let from = batch.from;
+        let entered = batch.entered.iter().map(|(id, ..)| *id);
+        let moved = batch.moved.iter().map(|(id, _)| *id);
+        let mut told: Vec<EntityId> =
+            batch.left.iter().copied().chain(entered).chain(moved).collect();
+        if batch.is_whole {
+            told.extend(self.pillars_of.keys());
+        }
         if let Some(border) = self.borders.iter_mut().find(|border| border.region.index == from) {
             border.hear(batch, self.tick, self.rules.motion.hz, &mut self.entities);
+        }
+        for id in told {
+            self.sync_pillar(id);
         }
     }
 

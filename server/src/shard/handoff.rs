@@ -7,7 +7,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use protocol::ids::EntityId;
+use protocol::motion::{self, Body};
 use protocol::rules::{Act, Effect, Offer, OfferEnd, Outcome, ThingsRecord};
+use protocol::units::Position;
 
 use super::avatar::Avatar;
 use super::batch::{StepOutput, Traveller, Whereabouts};
@@ -28,6 +30,10 @@ impl Shard {
             return;
         }
         let id = avatar.id;
+        // Whoever is shown something comes from next door, where motion kept them clear of things.
+        if viewer.is_none() {
+            self.put_beside(&mut avatar.body);
+        }
         self.entities.put(Entity {
             id,
             owner: Owner::Here,
@@ -53,6 +59,18 @@ impl Shard {
         self.avatars.insert(id, avatar);
         if let Some((request, act)) = errand {
             self.begin_act_here(id, request, &act, output);
+        }
+    }
+
+    /// Puts a body that stands in something solid beside it: somebody may have built where it was
+    /// left, and newcomers are spread without looking.
+    fn put_beside(&self, body: &mut Body) {
+        let at = body.position();
+        let place = motion::free_place(at, &self.ground, &self.rules.motion);
+        if place != at {
+            let height = self.ground.heights.height_cm(place.x, place.z);
+            let y = height.unwrap_or(place.y);
+            *body = Body::standing(Position { y, ..place }, body.yaw);
         }
     }
 

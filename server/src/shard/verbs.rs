@@ -6,7 +6,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use protocol::ground::Pillar;
 use protocol::ids::{EntityId, PersonId};
 use protocol::message::ServerMessage;
 use protocol::message::server::{Begun, Being, Done, Holding, OfferEnded, Offered, Refused};
@@ -19,7 +18,7 @@ use protocol::state::EntityState;
 use protocol::units::Tick;
 
 use super::Shard;
-use super::batch::{Change, Entry, Letter, StepOutput};
+use super::batch::{Change, Command, Entry, Letter, StepOutput};
 use super::entities::{About, Entity, Owner};
 use crate::region::RegionIndex;
 
@@ -316,9 +315,14 @@ impl Shard {
                 }
                 Effect::EndOffer { offer, end } => {
                     let Some((from, to)) = self.parties.remove(offer) else { continue };
-                    for party in [from, to] {
-                        let message = OfferEnded { offer: *offer, end: *end };
-                        self.tell(party, message.into(), None, output);
+                    for avatar in [from, to] {
+                        let ended = OfferEnded { offer: *offer, end: *end };
+                        if self.avatars.contains_key(&avatar) {
+                            self.tell(avatar, ended.into(), None, output);
+                        } else {
+                            // Handed over since, or gone for good.
+                            output.strays.push(Command::EndOffer { avatar, ended });
+                        }
                     }
                 }
                 Effect::Move { .. }
@@ -333,7 +337,7 @@ impl Shard {
                     let avatar = self.avatars.get_mut(actor);
                     let request = avatar.and_then(|avatar| avatar.busy_request.take());
                     if let Some(request) = request {
-                        let why = Why::Idle;
+                        let why = Why::Interrupted;
                         self.tell(*actor, Refused { request, why }.into(), None, output);
                     }
                 }
@@ -372,44 +376,31 @@ impl Shard {
     /// Brings the table of entities in line with a thing.
     fn sync_thing(&mut self, id: EntityId) {
         let standing = self.things.get(id).and_then(|thing| self.appearance(thing));
-        if let Some(pillar) = self.pillars_of.remove(&id) {
-            self.ground.pillars.remove(pillar);
-        }
-        let Some((state, being, pillar)) = standing else {
+        let Some((state, being)) = standing else {
             let is_ours = self.entities.by_id(id).is_some_and(|entity| entity.owner == Owner::Here);
             if is_ours {
                 self.entities.remove(id);
             }
-            return;
+            return self.sync_pillar(id);
         };
-        if let Some(pillar) = pillar {
-            self.ground.pillars.insert(pillar);
-            self.pillars_of.insert(id, pillar);
-        }
         let about = match self.entities.by_id(id) {
             Some(known) if known.about.being == being => Arc::clone(&known.about),
             Some(known) => Arc::new(About { being, version: known.about.version.wrapping_add(1) }),
             None => Arc::new(About { being, version: 0 }),
         };
         self.entities.put(Entity { id, owner: Owner::Here, state, about });
+        self.sync_pillar(id);
     }
 
-    /// Returns how a thing that stands in the world looks, and what it blocks.
-    fn appearance(&self, thing: &Thing) -> Option<(EntityState, Being, Option<Pillar>)> {
+    /// Returns how a thing that stands in the world looks.
+    fn appearance(&self, thing: &Thing) -> Option<(EntityState, Being)> {
         let Holder::Placed { at, yaw } = thing.holder else { return None };
         let kind = self.rules.book.kind(thing.kind)?;
         let flags = thing.flags(kind, self.tick);
         let state =
             EntityState { position: at, yaw: yaw.coarse(), flags, ..EntityState::default() };
         let being = Being::Thing { kind: thing.kind, count: thing.count, text: thing.text() };
-        let is_open_door = kind.opens && thing.state.open;
-        let solid = kind.solid.filter(|_| !is_open_door).map(|solid| Pillar {
-            x: at.x,
-            z: at.z,
-            radius: i32::from(solid.radius_cm),
-            top: at.y.saturating_add(i32::from(solid.height_cm)),
-        });
-        Some((state, being, solid))
+        Some((state, being))
     }
 }
 

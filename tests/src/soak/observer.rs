@@ -94,7 +94,7 @@ impl Observer {
         if !self.terrain.contains(ChunkId::at(0, here.x, here.z)) {
             self.terrain.assume(here.y);
         }
-        let seen = self.replica.frame(bytes, now_us, &self.terrain).ok().flatten()?;
+        let seen = self.replica.frame(bytes, now_us, &mut self.terrain).ok().flatten()?;
         self.count(seen.tick, truth);
         if seen.tick.0.is_multiple_of(AGE_TICKS) {
             for entity in self.replica.entities() {

@@ -2,15 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use protocol::ground::Ground;
 use protocol::ids::{ContentHash, EntityId, PersonId, SessionId, WorldId};
 use protocol::input::{Input, InputDatagram, RUN};
 use protocol::message::ServerMessage;
 use protocol::message::common::Appearance;
 use protocol::message::server::{Being, Welcome, WorldName};
 use protocol::motion::MotionRules;
-use protocol::replica::{Detail, Replica};
-use protocol::rules::{Act, Args, Lot, OfferId, Portion, Verb};
+use protocol::replica::{Detail, Replica, Terrain};
+use protocol::rules::{Act, Args, Lot, OfferId, Portion, RuleBook, Verb, Why};
 use protocol::units::{Position, TICK_HZ_DEFAULT, Tick, Yaw};
 
 use super::world::Stream;
@@ -18,18 +17,11 @@ use super::world::Stream;
 /// Ticks in which every request must be answered.
 const ANSWER_TICKS: u64 = 4;
 
-/// Ground without height or end.
-pub struct Flat;
-
-impl Ground for Flat {
-    fn height(&self, _: i64, _: i64) -> Option<i64> {
-        Some(0)
-    }
-}
-
 pub struct Client {
     pub avatar: EntityId,
     pub replica: Replica,
+    /// Ground without height or end, and what stands on it.
+    terrain: Terrain,
     pub steering: Input,
     /// Unanswered requests and when they were made.
     pub asked: BTreeMap<u32, Tick>,
@@ -37,6 +29,8 @@ pub struct Client {
     pub done: u64,
     pub corrections_cm: Vec<f64>,
     offers: Vec<OfferId>,
+    /// Why the last act was refused, if one was.
+    pub refused: Option<Why>,
 }
 
 impl Client {
@@ -45,24 +39,31 @@ impl Client {
         Self {
             avatar,
             replica: Replica::new(&welcome, Detail::Newest),
+            terrain: Terrain::flat(0),
             steering: Input::default(),
             asked: BTreeMap::new(),
             request: 0,
             done: 0,
             corrections_cm: Vec::new(),
             offers: Vec::new(),
+            refused: None,
         }
     }
 
-    pub fn hear(&mut self, message: &ServerMessage) {
+    pub fn hear(&mut self, message: &ServerMessage, book: &RuleBook) {
         self.replica.hear(message);
+        if let ServerMessage::Announce(announce) = message {
+            self.terrain.announce(announce, book);
+        }
         if let ServerMessage::Done(done) = message {
             self.answered(done.request);
             self.done += 1;
         } else if let ServerMessage::Refused(refused) = message {
             self.answered(refused.request);
+            self.refused = Some(refused.why.clone());
         } else if let ServerMessage::Begun(begun) = message {
-            self.answered(begun.request);
+            // The end of it is told too.
+            self.asked.entry(begun.request).and_modify(|asked| *asked = begun.until);
         } else if let ServerMessage::Offered(offered) = message
             && offered.offer.to == self.avatar
         {
@@ -76,7 +77,7 @@ impl Client {
     }
 
     pub fn frame(&mut self, bytes: &[u8], now_us: u64) {
-        let seen = self.replica.frame(bytes, now_us, &Flat).expect("a frame");
+        let seen = self.replica.frame(bytes, now_us, &mut self.terrain).expect("a frame");
         if let Some(correction) = seen.and_then(|seen| seen.correction) {
             self.corrections_cm.push(correction.cm);
         }
@@ -85,7 +86,7 @@ impl Client {
     /// Returns the input to send, if one is due.
     pub fn input(&mut self, now_us: u64) -> Option<InputDatagram> {
         let mut bytes = Vec::new();
-        self.replica.input(self.steering, now_us, &Flat, &mut bytes)?;
+        self.replica.input(self.steering, now_us, &self.terrain, &mut bytes)?;
         Some(InputDatagram::decode(&bytes).expect("an input"))
     }
 

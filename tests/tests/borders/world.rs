@@ -7,11 +7,12 @@ use std::sync::Arc;
 
 use protocol::ground::{CHUNK_SAMPLES, HeightGrid};
 use protocol::ids::{ChunkId, EntityId, IdMint, PersonId};
+use protocol::input::{Input, RUN};
 use protocol::limits::DATAGRAM_BYTES_MAX;
 use protocol::message::common::Appearance;
 use protocol::message::server::Being;
 use protocol::motion::{Body, MotionRules};
-use protocol::rules::{Holder, RuleBook, Thing, ThingsRecord};
+use protocol::rules::{Act, Holder, RuleBook, Thing, ThingsRecord};
 use protocol::units::{Position, TICK_HZ_DEFAULT, Tick, Yaw};
 use server::link::{self, LENGTH_BYTES};
 use server::region::{RegionIndex, Regions};
@@ -84,6 +85,7 @@ pub struct Figures {
 
 pub struct World {
     regions: Regions,
+    book: Arc<RuleBook>,
     shards: Vec<Shard>,
     rules: WorldRules,
     routes: Switchboard,
@@ -100,14 +102,37 @@ pub struct World {
 }
 
 impl World {
+    /// Returns a crowd and what lies about, spread by chance.
     pub fn new(seed: u64) -> Self {
+        let half_width_cm = Regions::new(3, WIDTH_CM).half_width_cm();
+        let mut chance = Stream(seed);
+        let things = things(&mut chance, &RuleBook::starter(), half_width_cm);
+        let walkers = (0..WALKERS).map(|_| chance.place(half_width_cm - 100)).collect::<Vec<_>>();
+        Self::with(chance, things, &walkers)
+    }
+
+    /// Returns walkers who only do what they are told, among these things: kind and place.
+    pub fn staged(things: &[(&str, Position)], walkers: &[Position]) -> Self {
+        let book = RuleBook::starter();
+        let things = (0..).zip(things).map(|(index, &(name, at))| {
+            let holder = Holder::Placed { at, yaw: Yaw::NORTH };
+            let kind = book.kind_named(name).expect(name);
+            Thing::new(thing_id(index), kind.id, 1, holder)
+        });
+        let mut world = Self::with(Stream(0), things.collect(), walkers);
+        world.is_resting = true;
+        world
+    }
+
+    fn with(chance: Stream, things: Vec<Thing>, walkers: &[Position]) -> Self {
         let regions = Regions::new(3, WIDTH_CM);
         let half_width_cm = regions.half_width_cm();
         let motion = MotionRules { hz: TICK_HZ_DEFAULT, half_width_cm, ..MotionRules::default() };
+        let book = Arc::new(RuleBook::starter());
         let rules = WorldRules {
             regions,
             motion: motion.clone(),
-            book: Arc::new(RuleBook::starter()),
+            book: Arc::clone(&book),
             view_cm: VIEW_CM,
             nearby_cm: 2_000,
             whisper_cm: 300,
@@ -115,10 +140,9 @@ impl World {
         let mut ids = IdMint::new(1);
         let mut mint = || ids.split(1 << 32).expect("there are enough");
         let shards = regions.iter().map(|region| Shard::new(region, rules.clone(), mint()));
-        let mut chance = Stream(seed);
-        let things = things(&mut chance, &rules.book, half_width_cm);
         let mut world = Self {
             regions,
+            book,
             shards: shards.collect(),
             rules: rules.clone(),
             routes: Switchboard::new(regions),
@@ -137,8 +161,7 @@ impl World {
             let at = thing.place().expect("placed");
             world.routes.push(regions.index_of(at), Command::Things(vec![thing]));
         }
-        for id in 1..=WALKERS {
-            let at = world.chance.place(half_width_cm - 100);
+        for (id, &at) in (1..).zip(walkers) {
             world.enter(EntityId(id), at, motion.clone());
         }
         world
@@ -181,6 +204,34 @@ impl World {
         let packed: Packed = link::read(&frame[LENGTH_BYTES..]).expect("what was written");
         self.shards[index] = packed.unpack(self.rules.clone()).expect("what was packed");
         frame.len()
+    }
+
+    /// Lets a walker of a staged world go towards `yaw`, running, from now on.
+    pub fn run(&mut self, walker: usize, yaw: Yaw) {
+        self.clients[walker].steering =
+            Input { forward: 127, yaw, buttons: RUN, ..Input::default() };
+    }
+
+    /// Lets a walker of a staged world stand still.
+    pub fn halt(&mut self, walker: usize) {
+        self.clients[walker].steering.forward = 0;
+    }
+
+    /// Lets a walker of a staged world do something.
+    pub fn begin(&mut self, walker: usize, act: Act) {
+        let client = &mut self.clients[walker];
+        let (avatar, request) = (client.avatar, client.ask(self.tick));
+        self.routes.command(avatar, Command::Do { avatar, request, act });
+    }
+
+    /// Returns where a walker is.
+    pub fn at(&self, walker: usize) -> Position {
+        self.truth[&self.clients[walker].avatar]
+    }
+
+    /// Returns a walker's client.
+    pub fn client(&self, walker: usize) -> &Client {
+        &self.clients[walker]
     }
 
     /// Lets everybody stand still from now on, and do nothing.
@@ -239,7 +290,7 @@ impl World {
         if 64 < self.past.len() {
             self.past.pop_front();
         }
-        assert_eq!(owners.len() as u64, WALKERS, "somebody is owned by no one");
+        assert_eq!(owners.len(), self.clients.len(), "somebody is owned by no one");
         assert!(owners.values().all(|&count| count == 1), "somebody is owned twice: {owners:?}");
         self.keeping.check();
         assert_eq!(stacks, self.keeping.len(), "shards and store hold the same things");
@@ -282,7 +333,7 @@ impl World {
 
     fn deliver(&mut self, output: &StepOutput, now_us: u64) {
         for letter in &output.letters {
-            self.clients[letter.to.0 as usize - 1].hear(&letter.message);
+            self.clients[letter.to.0 as usize - 1].hear(&letter.message, &self.book);
         }
         let mut start = 0;
         for &(client, end) in &output.frames {
@@ -378,10 +429,14 @@ fn things(chance: &mut Stream, book: &RuleBook, half_cm: i32) -> Vec<Thing> {
         .map(|index| {
             let kind = kinds[index as usize % kinds.len()];
             let holder = Holder::Placed { at: chance.place(half_cm), yaw: Yaw::NORTH };
-            // Ids of another epoch than the shards' mints.
-            Thing::new(EntityId((9 << 40) + index), kind.id, 4, holder)
+            Thing::new(thing_id(index), kind.id, 4, holder)
         })
         .collect()
+}
+
+/// Ids of another epoch than the shards' mints.
+pub const fn thing_id(index: u64) -> EntityId {
+    EntityId((9 << 40) + index)
 }
 
 fn flat(id: ChunkId) -> Arc<Chunk> {

@@ -7,12 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use protocol::ids::EntityId;
+use protocol::ids::{EntityId, PersonId, SessionId};
+use protocol::io::ConnectOptions;
 use protocol::message::server::Being;
 use protocol::rules::{Act, Args, KindId, Verb};
 use protocol::session::Answer;
 use protocol::units::{Position, Tick};
-use tests::guest::{Guest, run};
+use tests::guest::{Guest, options, run};
 use tests::process::ServerProcess;
 
 const ROUNDS: u32 = 10;
@@ -117,6 +118,15 @@ async fn come_back(guests: &[Guest], since: Tick) -> Result<()> {
     Ok(())
 }
 
+/// Who somebody is, as what, in which stay.
+fn stay(guest: &Guest) -> (PersonId, EntityId, SessionId) {
+    (guest.person(), guest.avatar(), guest.client.look(|view| view.welcome.session))
+}
+
+fn is_resumed(guest: &Guest) -> bool {
+    guest.client.look(|view| view.welcome.resumed)
+}
+
 /// Checks that every tool is in one place, and where it was acknowledged to be.
 async fn check(guests: &[Guest], ledger: &RefCell<Ledger>) -> Result<()> {
     let tools: Vec<EntityId> = ledger.borrow().places.keys().copied().collect();
@@ -171,7 +181,8 @@ fn nothing_acknowledged_is_lost_or_doubled_by_killing_the_server() -> Result<()>
         let (tools, _) = tools(&guests[0]).await?;
         let places = tools.into_iter().map(|tool| (tool, (Tick(0), Place::Ground))).collect();
         let ledger = RefCell::new(Ledger { places, ..Ledger::default() });
-        let people: Vec<_> = guests.iter().map(|guest| (guest.person(), guest.avatar())).collect();
+        let people: Vec<_> = guests.iter().map(stay).collect();
+        let mut resumed = 0;
         for round in 0..rounds {
             ledger.borrow_mut().is_over = false;
             let seed = u64::from(round) * 31 + 7;
@@ -197,13 +208,42 @@ fn nothing_acknowledged_is_lost_or_doubled_by_killing_the_server() -> Result<()>
             let (_, since) = tokio::join!(everybody, kill);
             let since = since?;
             come_back(&guests, since).await.with_context(|| format!("round {round}"))?;
-            let now: Vec<_> = guests.iter().map(|guest| (guest.person(), guest.avatar())).collect();
-            assert_eq!(now, people, "everybody is who they were");
+            let now: Vec<_> = guests.iter().map(stay).collect();
+            assert_eq!(now, people, "everybody is who they were, in the stay they were in");
+            resumed += guests.iter().filter(|guest| is_resumed(guest)).count();
             check(&guests, &ledger).await.with_context(|| format!("round {round}"))?;
         }
         let acknowledged = ledger.borrow().acknowledged;
         println!("{rounds} kills, {acknowledged} acts acknowledged, 0 lost, 0 doubled");
+        // Everybody had a ticket each time.
+        assert_eq!(resumed, rounds as usize * guests.len(), "stays that went on");
         assert!(u64::from(rounds) < acknowledged, "they did something");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_stop_in_good_order_cuts_a_stay_off_and_leaving_ends_it() -> Result<()> {
+    run(async {
+        let mut server = ServerProcess::start(&["admission.handshakes_burst=1000"])?;
+        let ada = Guest::join(&server, "Ada").await?;
+        ada.go_to(Position::new(1_950, 0, 110), 60).await?;
+        let before = stay(&ada);
+        let place = ada.position();
+        let since = ada.client.look(|view| view.replica.clock().newest());
+        assert!(server.stop()?.success(), "{}", server.log());
+        server.restart()?;
+        come_back(std::slice::from_ref(&ada), since).await?;
+        assert_eq!((stay(&ada), is_resumed(&ada)), (before, true));
+        assert!(ada.position().is_within(place, 5), "{:?} was {place:?}", ada.position());
+        // Whoever left for good begins anew, however good the ticket is.
+        let resume = ada.client.look(|view| view.session.ticket().map(<[u8]>::to_vec));
+        let again = ConnectOptions { identity: None, resume, ..options(&server, "Ada")? };
+        ada.client.leave().await;
+        let ada = Guest::enter(&server, again).await?;
+        let (person, avatar, session) = stay(&ada);
+        assert_eq!((person, avatar, is_resumed(&ada)), (before.0, before.1, false));
+        assert_ne!(session, before.2);
         Ok(())
     })
 }

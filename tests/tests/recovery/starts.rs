@@ -13,6 +13,9 @@ use server::config::Settings;
 use tests::guest::{Guest, run};
 use tests::process::{Folder, ServerProcess, command, free_ports, text};
 
+/// Starts that are stopped as soon as they are announced: a gap of a tenth of a millisecond shows.
+const STOPPED_AT_ONCE: u32 = 8;
+
 /// What a start prints that must fail, and its exit code.
 fn refused(folder: &Path, flags: &[&str]) -> Result<(Option<i32>, String)> {
     let (udp, tcp) = free_ports()?;
@@ -73,8 +76,6 @@ fn a_typo_in_the_settings_is_found_with_its_place_and_what_was_meant() -> Result
 /// Makes a world, stops it, spoils one of its files, and returns how the next start fails.
 fn spoiled(file: &str) -> Result<(Option<i32>, String)> {
     let mut server = ServerProcess::start(&[])?;
-    // Whoever is answered speaks to a server that hears signals too.
-    server.ask(&["status"])?;
     assert!(server.stop()?.success(), "{}", server.log());
     let path = newest_file(&server.world().join(file));
     let bytes = std::fs::read(&path).with_context(|| path.display().to_string())?;
@@ -87,6 +88,16 @@ fn spoiled(file: &str) -> Result<(Option<i32>, String)> {
 /// The file itself, or `db` in that folder.
 fn newest_file(path: &Path) -> PathBuf {
     if path.is_dir() { path.join("db") } else { path.to_owned() }
+}
+
+#[test]
+fn a_stop_right_after_the_banner_is_one_in_good_order() -> Result<()> {
+    let mut server = ServerProcess::start(&[])?;
+    for start in 0..STOPPED_AT_ONCE {
+        assert_eq!(server.stop()?.code(), Some(0), "start {start}:\n{}", server.log());
+        server.restart()?;
+    }
+    Ok(())
 }
 
 #[test]

@@ -2,19 +2,23 @@
 //!
 //! Owns threads and the lock they share with the actor, which nobody holds while working. What is
 //! made next is decided in [`demand`](crate::demand); who is told, in the actor.
+//!
+//! A terrain that panics costs the chunk it was asked for and nothing else: the thread goes on, and
+//! the chunk is not tried again in this run.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use protocol::ids::{ChunkId, ContentHash};
-use tracing::warn;
+use tracing::{error, warn};
 
 use crate::chunk::{Chunk, decode, encode};
 use crate::demand::{Asked, Demand, Requester};
 use crate::io::cache::DiskCache;
-use crate::limits::{QUEUE_CHUNKS_MAX, WORKER_NICE, WORKERS_MAX};
+use crate::limits::{BROKEN_CHUNKS_MAX, QUEUE_CHUNKS_MAX, WORKER_NICE, WORKERS_MAX};
 use crate::terrain::Terrain;
 
 /// Chunks made and not collected yet: past it workers rest until the actor catches up.
@@ -60,6 +64,9 @@ struct Shared {
 struct Board {
     demand: Demand,
     made: VecDeque<(Finished, Vec<Requester>)>,
+    /// Chunks at which the terrain panicked.
+    broken: BTreeSet<ChunkId>,
+    panics: u64,
     closing: bool,
 }
 
@@ -68,7 +75,13 @@ impl Workers {
     #[must_use]
     pub fn new(terrain: Arc<dyn Terrain>, folder: Option<Folder>) -> Self {
         let demand = Demand::new(QUEUE_CHUNKS_MAX);
-        let board = Board { demand, made: VecDeque::new(), closing: false };
+        let board = Board {
+            demand,
+            made: VecDeque::new(),
+            broken: BTreeSet::new(),
+            panics: 0,
+            closing: false,
+        };
         let shared = Shared {
             terrain,
             folder,
@@ -109,6 +122,12 @@ impl Workers {
     /// See [`Demand::cancel_all`].
     pub fn cancel_all(&self, requester: Requester) {
         self.shared.board().demand.cancel_all(requester);
+    }
+
+    /// Returns how often the terrain panicked.
+    #[must_use]
+    pub fn panics(&self) -> u64 {
+        self.shared.board().panics
     }
 
     /// Returns what was made since the last call and who still wants each.
@@ -162,6 +181,28 @@ impl Shared {
         board.made.extend(finished.map(|finished| (finished, wanted_by)));
     }
 
+    /// Makes a chunk; nothing if there is none, or the terrain panics at it.
+    fn try_make(&self, chunk: ChunkId) -> Option<Finished> {
+        if self.board().broken.contains(&chunk) {
+            return None;
+        }
+        // What a panic leaves half done is dropped with it: the terrain has no state to spoil, and
+        // the cache writes whole files.
+        let made = catch_unwind(AssertUnwindSafe(|| self.make(chunk)));
+        made.unwrap_or_else(|_| {
+            let mut board = self.board();
+            board.panics += 1;
+            // Beyond the bound a chunk is tried, and reported, each time it is asked for.
+            if board.broken.len() < BROKEN_CHUNKS_MAX {
+                board.broken.insert(chunk);
+            }
+            let panics = board.panics;
+            drop(board);
+            error!(%chunk, panics, "the terrain panicked; the chunk stays unknown in this run");
+            None
+        })
+    }
+
     fn disk(&self) -> Option<MutexGuard<'_, DiskCache>> {
         let folder = self.folder.as_ref()?;
         let open = || {
@@ -197,7 +238,7 @@ fn finished(decoded: Chunk, bytes: Vec<u8>) -> Finished {
 fn work(shared: &Shared, announce: impl Fn()) {
     lower_priority();
     while let Some(chunk) = shared.next() {
-        let finished = shared.make(chunk);
+        let finished = shared.try_make(chunk);
         shared.finish(chunk, finished);
         announce();
     }
@@ -218,4 +259,63 @@ fn lower_priority() {
 #[cfg(not(target_os = "linux"))]
 fn lower_priority() {
     tracing::debug!(WORKER_NICE, "worldgen threads run at normal priority on this system");
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::sync::mpsc::sync_channel;
+
+    use super::*;
+    use crate::seed::Seeded;
+    use crate::terrain::Climate;
+
+    /// Ground with a chunk that cannot be made.
+    struct Trap {
+        at: ChunkId,
+        sprung: Arc<AtomicU64>,
+    }
+
+    impl Terrain for Trap {
+        fn height_cm(&self, _: i32, _: i32) -> i32 {
+            0
+        }
+
+        fn climate(&self) -> Climate {
+            Climate { seed: 0, tree_line_m: 500.0, snow_line_m: 900.0 }
+        }
+
+        fn describe(&self) -> String {
+            "ground with a trap".into()
+        }
+
+        fn fingerprint(&self) -> ContentHash {
+            ContentHash::of(b"trap")
+        }
+
+        fn chunk(&self, id: ChunkId) -> Option<Chunk> {
+            if id == self.at {
+                self.sprung.fetch_add(1, Ordering::Relaxed);
+                panic!("a trap, as the test wants it");
+            }
+            Seeded::new(1).chunk(id)
+        }
+    }
+
+    #[test]
+    fn a_panic_costs_its_chunk_and_no_more() {
+        let chunk = |x| ChunkId { level: 0, x, z: 0 };
+        let sprung = Arc::new(AtomicU64::new(0));
+        let terrain = Trap { at: chunk(1), sprung: Arc::clone(&sprung) };
+        let mut workers = Workers::new(Arc::new(terrain), None);
+        let (tell, told) = sync_channel(16);
+        workers.start(1, move || tell.send(()).expect("the test listens"));
+        for x in [1, 2, 1, 3] {
+            assert_eq!(workers.want(chunk(x), Requester(7), 10), Asked::Waiting);
+            told.recv().expect("the one thread goes on");
+        }
+        let made: Vec<_> = workers.collect().into_iter().map(|(it, who)| (it.chunk, who)).collect();
+        assert_eq!(made, [(chunk(2), vec![Requester(7)]), (chunk(3), vec![Requester(7)])]);
+        assert_eq!((workers.panics(), sprung.load(Ordering::Relaxed)), (1, 1), "tried once");
+    }
 }

@@ -30,6 +30,7 @@ use crate::shard::avatar::Avatar;
 use crate::shard::batch::{Command, Traveller, Whereabouts};
 use crate::shard::entities::About;
 use crate::shard::viewer::{ClientKey, Told};
+use crate::ticket::LastStay;
 
 /// Milliseconds after which what was found out about somebody is too old to go by.
 const EXAMINED_MS_MAX: u64 = 30_000;
@@ -63,7 +64,7 @@ impl GatewayActor {
         if self.is_stale(&examined) {
             return Err(Unseated::Stale);
         }
-        let Examined { admitted, owner, things, resumes, hello, subjects, .. } = examined;
+        let Examined { admitted, owner, things, ticket, hello, subjects, .. } = examined;
         let person = admitted.person;
         // Whoever is here already is kept as they are; the store may lag behind by seconds.
         let mut record = self.people.get(&owner.person).cloned().unwrap_or(owner);
@@ -72,10 +73,10 @@ impl GatewayActor {
         let drives_until_s = self.check_again(&record, &admitted, &subjects)?;
         self.replace(person, avatar);
         let name = self.name_for(person, &admitted.name);
-        let session = resumes
-            .filter(|_| self.away.contains_key(&avatar))
-            .unwrap_or_else(|| SessionId(self.outfit.lobby.mint()));
-        let is_resumed = resumes == Some(session);
+        let last = self.last_stay(avatar);
+        let resumed = ticket.and_then(|ticket| ticket.continues((person, avatar), last));
+        let is_resumed = resumed.is_some();
+        let session = resumed.unwrap_or_else(|| SessionId(self.outfit.lobby.mint()));
         let client = ClientKey(self.next_client);
         self.next_client += 1;
         if is_owner {
@@ -110,6 +111,7 @@ impl GatewayActor {
             channels: BTreeSet::new(),
             wanted: Wanted::default(),
             role: admitted.role,
+            minor: hello.minor,
             entered_ms: self.now_ms(),
             muted_until_ms,
             told: Told::default(),
@@ -191,6 +193,14 @@ impl GatewayActor {
         access.muted_until_ms(person)
     }
 
+    /// Returns what is known of the last stay of an avatar that nobody drives.
+    fn last_stay(&self, avatar: EntityId) -> LastStay {
+        if let Some(away) = self.away.get(&avatar) {
+            return away.last;
+        }
+        if self.ended.contains(avatar) { LastStay::Ended } else { LastStay::Unknown }
+    }
+
     /// Puts out whoever drives this avatar, and the person's own earlier connection.
     fn replace(&mut self, person: PersonId, avatar: EntityId) {
         let replaced: Vec<ClientKey> = self
@@ -222,6 +232,7 @@ impl GatewayActor {
     ) {
         let avatar = record.avatar;
         self.away.remove(&avatar);
+        self.ended.forget(avatar);
         if self.routes.seat(avatar).is_none() {
             let enter = Self::entrance(record, things);
             self.routes.enter(record.avatar, record.position, enter);
@@ -302,7 +313,8 @@ impl GatewayActor {
         let avatar = gone.avatar;
         if self.routes.release(client).is_some() {
             self.routes.command(avatar, Command::Detach { avatar, stops });
-            self.away.insert(avatar, Away { since_ms: self.now_ms() });
+            let last = LastStay::Open(gone.session);
+            self.away.insert(avatar, Away { since_ms: self.now_ms(), last });
         }
         if self.owners.get(&avatar) == Some(&gone.person) {
             self.outfit.lobby.directory.change(gone.person, |presence| presence.client = None);
@@ -319,6 +331,9 @@ impl GatewayActor {
     pub(super) fn leave(&mut self, client: ClientKey) {
         let Some(gone) = self.unseat(client, true) else { return };
         gone.line.close(CloseCode::Goodbye, "left");
+        if let Some(away) = self.away.get_mut(&gone.avatar) {
+            away.last = LastStay::Ended;
+        }
         // While nothing can be written the avatar stays, away: what it holds must not be read
         // back from a store that does not know of it yet.
         let is_owner = self.owners.get(&gone.avatar) == Some(&gone.person);
@@ -331,6 +346,7 @@ impl GatewayActor {
     pub(super) fn send_home(&mut self, avatar: EntityId) {
         self.away.remove(&avatar);
         let region = self.routes.seat(avatar).map(|seat| seat.region).unwrap_or_default();
+        self.ended.note(avatar, clock::unix_s());
         self.routes.leave(avatar);
         let Some(owner) = self.owners.remove(&avatar) else { return };
         self.outfit.lobby.directory.remove(owner);
