@@ -5,6 +5,8 @@
 mod acts;
 #[path = "loopback/admission.rs"]
 mod admission;
+#[path = "loopback/borrowing.rs"]
+mod borrowing;
 #[path = "loopback/compatibility.rs"]
 mod compatibility;
 #[path = "loopback/hostile.rs"]

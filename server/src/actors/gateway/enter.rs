@@ -191,14 +191,18 @@ impl GatewayActor {
 
     /// Puts out whoever drives this avatar, and the person's own earlier connection.
     fn replace(&mut self, person: PersonId, avatar: EntityId) {
-        let replaced: Vec<ClientKey> = self
+        let replaced: Vec<(ClientKey, PersonId)> = self
             .clients
             .iter()
             .filter(|(_, client)| client.person == person || client.avatar == avatar)
-            .map(|(&key, _)| key)
+            .map(|(&key, client)| (key, client.person))
             .collect();
-        for client in replaced {
-            let why = "the same person came in from elsewhere";
+        for (client, driver) in replaced {
+            let why = if driver == person {
+                "the same person came in from elsewhere"
+            } else {
+                "the avatar's owner came in and drives it"
+            };
             self.put_out(client, &Refusal::for_good(CloseCode::Replaced, why));
         }
     }
