@@ -66,8 +66,10 @@ pub enum Command {
     },
     /// Speaks to those near.
     Say {
-        /// Who.
+        /// Through which avatar.
         avatar: EntityId,
+        /// Who: the avatar's owner, or who drives it in their stead.
+        speaker: Speaker,
         /// The client's number for it.
         request: u32,
         /// Whether only those at arm's length shall hear.
@@ -108,6 +110,15 @@ pub enum Command {
     ForgetGhosts(RegionIndex),
     /// Something that happened next door and can be perceived here.
     Ripple(Arc<Ripple>),
+}
+
+/// Who speaks, as others are told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Speaker {
+    /// The person.
+    pub person: PersonId,
+    /// Their name.
+    pub name: String,
 }
 
 impl Command {
