@@ -40,6 +40,13 @@ pub struct PersonRecord {
     /// Who else may drive the avatar, and until when.
     #[serde(default)]
     pub lendings: Vec<Lent>,
+    /// Whether they came as a passing guest, without key and token: such a record is forgotten
+    /// some days after they were here last. Records of before that was noted are kept.
+    #[serde(default)]
+    pub is_guest: bool,
+    /// Unix time in seconds at which they came in or left last; soft, 0 where it was not noted.
+    #[serde(default)]
+    pub seen_s: u64,
 }
 
 /// One person's right to drive another's avatar.
@@ -81,6 +88,12 @@ impl PersonRecord {
         }
         self.lendings.push(lent);
         Ok(())
+    }
+
+    /// Returns whether the avatar is, or was, lent to a person.
+    #[must_use]
+    pub fn lends_to(&self, person: PersonId) -> bool {
+        self.lendings.iter().any(|lent| lent.to == person)
     }
 
     /// Ends every lending to a person; returns whether there was one.
@@ -193,6 +206,8 @@ mod tests {
             yaw: Yaw::NORTH,
             ignored: BTreeMap::new(),
             lendings: Vec::new(),
+            is_guest: false,
+            seen_s: 0,
         }
     }
 

@@ -8,6 +8,8 @@
 //! | [`Stepped`]    | shard         | frames and letters go out, the journal to the store |
 //! | `ChunkReady`   | generator     | laid under shards, sent to clients                  |
 //! | [`Order`]      | operator      | carried out                                         |
+//! | [`Forget`]     | operator      | somebody is nobody here until [`Forgotten`]         |
+//! | [`Unlend`]     | operator      | what was lent to somebody ends                      |
 //!
 //! | out           | to        | when the receiver is full                                  |
 //! |---------------|-----------|------------------------------------------------------------|
@@ -18,6 +20,7 @@
 //! | datagrams     | client    | dropped by QUIC: the next one supersedes                   |
 
 mod enter;
+mod forget;
 mod ground;
 mod operate;
 mod tick;
@@ -61,6 +64,7 @@ use crate::store::{Batch, Epoch, Number, Progress};
 use crate::switchboard::Switchboard;
 
 pub use enter::Welcoming;
+pub use forget::{Forget, Forgotten, NotNow, Unlend, Whom};
 pub use operate::{ListPlayers, NotHere, Order};
 
 /// Messages that may wait: 4,000 clients, four messages each between two ticks.
@@ -198,6 +202,7 @@ pub struct GatewayActor {
     owners: BTreeMap<EntityId, PersonId>,
     away: BTreeMap<EntityId, Away>,
     going: BTreeMap<EntityId, Going>,
+    forgetting: BTreeMap<PersonId, forget::Forgetting>,
     post: Post,
     unsaved: VecDeque<Batch>,
     /// The number of the newest batch that the store took.
@@ -262,6 +267,7 @@ impl GatewayActor {
                 owners: BTreeMap::new(),
                 away: BTreeMap::new(),
                 going: BTreeMap::new(),
+                forgetting: BTreeMap::new(),
                 post: Post::default(),
                 unsaved: VecDeque::new(),
                 appended: Number::default(),
