@@ -3,9 +3,9 @@
 //! [`Actor::poll`] looks at the world and returns what to do; sending it is the caller's. It reads
 //! no clock.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
-use protocol::ids::EntityId;
+use protocol::ids::{EntityId, PersonId};
 use protocol::input::{Input, JUMP};
 use protocol::message::common::Audience;
 use protocol::message::server::{Being, Heard};
@@ -79,6 +79,10 @@ pub enum Deed {
     Act(Act),
     /// Say this, and report the answer.
     Say(Audience, Utterance),
+    /// Lend one's avatar to this person for so many seconds, and report the answer.
+    Lend(PersonId, u64),
+    /// End what was lent to this person, and report the answer.
+    Recall(PersonId),
     /// Enter a channel.
     Join(String),
     /// Write who and what is in view.
@@ -147,6 +151,8 @@ pub struct Actor {
     answer: Option<Answer>,
     heard: VecDeque<(String, String)>,
     events: VecDeque<Event>,
+    /// To whom this script lent, by the names it used: who borrows is seldom in view later.
+    lent: BTreeMap<String, PersonId>,
 }
 
 impl Actor {
@@ -269,6 +275,21 @@ impl Actor {
             Command::Decline { name } => {
                 Ok(Some(self.carry_out(sight.decline(name.as_deref())?, scene, deeds)))
             }
+            Command::Lend { to, for_s } => {
+                let person = sight.person_id(&to)?;
+                self.lent.insert(to.to_lowercase(), person);
+                Ok(Some(self.request(Deed::Lend(person, for_s), now_us, deeds)))
+            }
+            Command::Recall { from } => {
+                let known = self.lent.get(&from.to_lowercase()).copied();
+                let person = known.map_or_else(|| sight.person_id(&from), Ok)?;
+                Ok(Some(self.request(Deed::Recall(person), now_us, deeds)))
+            }
+            // To take it back from oneself changes nothing, and the answer says who has it.
+            Command::Lendings => {
+                let deed = Deed::Recall(scene.replica.person());
+                Ok(Some(self.request(deed, now_us, deeds)))
+            }
             Command::Expect { what, within_ms } => {
                 Ok(Some(Task::Expect { what, until_us: now_us + u64::from(within_ms) * 1_000 }))
             }
@@ -360,9 +381,14 @@ impl Actor {
                 Being::Thing { .. } => return Err(format!("{name} does not listen")),
             },
         };
+        Ok(Some(self.request(Deed::Say(audience, utterance), scene.now_us, deeds)))
+    }
+
+    /// Asks for something, and waits for the answer.
+    fn request(&mut self, deed: Deed, now_us: u64, deeds: &mut Vec<Deed>) -> Task {
         self.answer = None;
-        deeds.push(Deed::Say(audience, utterance));
-        Ok(Some(Task::Answer { since_us: scene.now_us }))
+        deeds.push(deed);
+        Task::Answer { since_us: now_us }
     }
 
     fn carry_out(&mut self, plan: Plan, scene: Scene<'_>, deeds: &mut Vec<Deed>) -> Task {
@@ -377,11 +403,9 @@ impl Actor {
     }
 
     fn ask(&mut self, act: Act, now_us: u64, deeds: &mut Vec<Deed>) -> Task {
-        self.answer = None;
         // Who walks on is interrupted by it.
         deeds.push(Deed::Steer(self.standing()));
-        deeds.push(Deed::Act(act));
-        Task::Answer { since_us: now_us }
+        self.request(Deed::Act(act), now_us, deeds)
     }
 
     /// Walks on; returns whether one is there.

@@ -1,4 +1,5 @@
 //! The outside: a connected client, files and standard input.
 
+pub mod clock;
 pub mod files;
 pub mod headless;

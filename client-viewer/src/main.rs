@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use client_viewer::io::files::{read_script, settings_folder};
 use client_viewer::io::headless::{End, Settings, run};
 use client_viewer::script::{COMMANDS, EXPECTATIONS};
+use protocol::ids::EntityId;
 use protocol::io::tap::FileTap;
 use protocol::io::{ConnectOptions, Identity, ServerKey};
 
@@ -17,6 +18,7 @@ const USAGE: u8 = 2;
 const REFUSED: u8 = 10;
 const LOST: u8 = 11;
 const SCRIPT: u8 = 12;
+const NOT_LENT: u8 = 13;
 
 /// The identity of somebody who named none.
 const IDENTITY_FILE: &str = "identity.pem";
@@ -82,6 +84,9 @@ struct View {
     /// The operator's token.
     #[arg(long, value_name = "TOKEN", env = "ECUMENE_TOKEN", hide_env_values = true)]
     token: Option<String>,
+    /// An avatar of somebody else's to drive, such as e-1f; its owner must have lent it to you.
+    #[arg(long, value_name = "AVATAR", value_parser = avatar)]
+    drive: Option<EntityId>,
     /// The world, by name or id.
     #[arg(long, value_name = "WORLD")]
     world: Option<String>,
@@ -131,6 +136,10 @@ fn finish(end: Result<End>) -> ExitCode {
             eprintln!("not let in: {why}");
             ExitCode::from(REFUSED)
         }
+        Ok(End::NotLent(why)) => {
+            eprintln!("not to be driven: {why}");
+            ExitCode::from(NOT_LENT)
+        }
         Ok(End::Lost(why)) => {
             eprintln!("no connection: {why}");
             ExitCode::from(LOST)
@@ -164,6 +173,7 @@ fn view(view: View) -> Result<End> {
     options.identity = identity;
     options.token = view.token.as_deref().map(token_bytes).transpose()?;
     options.world = view.world;
+    options.drive = view.drive;
     options.software = concat!("ecumene-viewer/", env!("CARGO_PKG_VERSION")).to_owned();
     options.reconnects = !view.no_reconnect;
     options.keylog = view.keylog;
@@ -219,6 +229,13 @@ fn token_bytes(text: &str) -> Result<Vec<u8>> {
     bytes.context("--token is not a token: paste the whole line that `ecumene token mint` printed")
 }
 
+fn avatar(text: &str) -> Result<EntityId, String> {
+    let id = text.starts_with("e-").then(|| text.parse().ok()).flatten();
+    id.ok_or_else(|| {
+        "expected an avatar's id, such as e-1f; its owner's viewer shows it".to_owned()
+    })
+}
+
 fn seconds(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(seconds) if (0.0..=1e6).contains(&seconds) => Ok(seconds),
@@ -236,7 +253,8 @@ fn after_help() -> String {
         help.push_str(&format!("  {form}\n"));
     }
     help.push_str(
-        "Exit codes: 0 fine, 2 wrong usage, 10 refused, 11 connection lost, 12 the script failed",
+        "Exit codes: 0 fine, 2 wrong usage, 10 refused, 11 connection lost, 12 the script failed,\n\
+         13 the avatar of --drive is not lent to you (any more), or somebody else drives it",
     );
     help
 }

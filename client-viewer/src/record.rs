@@ -66,6 +66,7 @@ pub fn said(message: &ServerMessage, sight: Sight<'_>) -> Option<(&'static str, 
                 "tick": heard.tick.0,
                 "from": heard.name,
                 "person": heard.person.to_string(),
+                "avatar": heard.avatar.map(|avatar| avatar.to_string()),
                 "to": to,
                 "text": heard.utterance.text(),
             });

@@ -18,6 +18,9 @@ pub const LINE_CHARS_MAX: usize = 1_024;
 /// The longest time a line may name: an hour.
 pub const SECONDS_MAX: u32 = 3_600;
 
+/// The longest lending a line may ask for, in seconds: a season. Whoever wants more lends again.
+pub const LEND_S_MAX: u64 = 90 * 86_400;
+
 /// How long `expect` waits unless the line says `within`.
 pub const EXPECT_MS_DEFAULT: u32 = 5_000;
 
@@ -48,6 +51,9 @@ pub const COMMANDS: &[(&str, &str, &str)] = &[
     ("offer", "offer NAME N THING for N THING", "offers an exchange"),
     ("accept", "accept [NAME]", "accepts the newest offer, or the newest of somebody"),
     ("decline", "decline [NAME]", "takes back or turns down an offer"),
+    ("lend", "lend to NAME-OR-ID for 10m", "lets somebody drive one's avatar for a time"),
+    ("recall", "recall NAME-OR-ID", "ends what was lent to somebody"),
+    ("lendings", "lendings", "asks to whom one's avatar is lent"),
     ("expect", "expect WHAT [within 5s]", "fails the script unless WHAT comes true"),
     ("look", "look", "writes who and what is in view"),
     ("leave", "leave", "leaves the world and ends the script"),
@@ -156,6 +162,20 @@ pub enum Command {
         /// Whose, the newest if nothing.
         name: Option<String>,
     },
+    /// Lets somebody drive one's avatar.
+    Lend {
+        /// Whom: a name, or a person's id.
+        to: String,
+        /// For how many seconds.
+        for_s: u64,
+    },
+    /// Ends what was lent to somebody.
+    Recall {
+        /// From whom: a name, or a person's id.
+        from: String,
+    },
+    /// Asks to whom one's avatar is lent.
+    Lendings,
     /// Fails the script unless something comes true.
     Expect {
         /// What.

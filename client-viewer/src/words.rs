@@ -1,6 +1,6 @@
 //! From words to acts: which thing, which person, which recipe a line of a script means.
 
-use protocol::ids::EntityId;
+use protocol::ids::{EntityId, PersonId};
 use protocol::message::server::Being;
 use protocol::replica::{Entity, Replica};
 use protocol::rules::{
@@ -142,6 +142,21 @@ impl<'a> Sight<'a> {
             let names = self.replica.entities().filter_map(person_name);
             format!("nobody called `{name}` is in view; in view are: {}", listed(names))
         })
+    }
+
+    /// Returns the person of this name in view, or of this id, such as `p-1f`, wherever they are.
+    ///
+    /// # Errors
+    /// As [`Self::person`].
+    pub fn person_id(self, name: &str) -> Result<PersonId, String> {
+        // Without its prefix many a name would be an id.
+        if let Some(id) = name.starts_with("p-").then(|| name.parse().ok()).flatten() {
+            return Ok(id);
+        }
+        match self.person(name)?.being {
+            Being::Avatar { person, .. } => Ok(person),
+            Being::Thing { .. } => Err(format!("{name} is no person")),
+        }
     }
 
     /// Returns the nearest person or thing of this name.

@@ -15,6 +15,7 @@ use crate::admission::Role;
 use crate::admission::access::TokenRecord;
 use crate::admission::bans::{Ban, Subject};
 use crate::admission::names;
+use crate::audit::AuditEntry;
 use crate::status::{ShardStatus, Status};
 use crate::token::{Purpose, TokenId};
 
@@ -89,6 +90,11 @@ pub enum AdminRequest {
         /// Metres east and south of the origin.
         to_m: [i32; 2],
     },
+    /// Erases what is kept of somebody, and puts them out.
+    Erase {
+        /// Whom.
+        who: Who,
+    },
     /// Gives somebody a role for good.
     Role {
         /// Whom.
@@ -140,6 +146,11 @@ pub enum AdminRequest {
     Verify,
     /// Which shards there are.
     ShardList,
+    /// What operators did.
+    Audit {
+        /// How many entries, counted back from the newest.
+        last: u32,
+    },
 }
 
 impl AdminRequest {
@@ -156,6 +167,7 @@ impl AdminRequest {
             Self::Mute { .. } => "player mute",
             Self::Unmute { .. } => "player unmute",
             Self::Move { .. } => "player move",
+            Self::Erase { .. } => "player erase",
             Self::Role { .. } => "player role",
             Self::Announce { .. } => "announce",
             Self::TokenMint { .. } => "token mint",
@@ -166,6 +178,7 @@ impl AdminRequest {
             Self::Reload => "reload",
             Self::Verify => "verify",
             Self::ShardList => "shards",
+            Self::Audit { .. } => "audit",
         }
     }
 
@@ -174,7 +187,12 @@ impl AdminRequest {
     pub const fn only_looks(&self) -> bool {
         matches!(
             self,
-            Self::Status | Self::PlayerList | Self::BanList | Self::TokenList | Self::ShardList
+            Self::Status
+                | Self::PlayerList
+                | Self::BanList
+                | Self::TokenList
+                | Self::ShardList
+                | Self::Audit { .. }
         )
     }
 }
@@ -252,6 +270,8 @@ pub enum AdminReply {
     },
     /// Which shards there are.
     Shards(Vec<ShardStatus>),
+    /// What operators did, oldest first.
+    Audit(Vec<AuditEntry>),
     /// The configuration was read again.
     Reloaded {
         /// Settings that are in force now.

@@ -89,7 +89,7 @@ pub struct Admitted {
     pub role: Role,
     /// Their name, cleaned; [`names::distinct`] tells it from others in the world.
     pub name: String,
-    /// Whether they are a passing guest, of whom nothing is kept.
+    /// Whether they are a passing guest, of whom nothing is kept for long.
     pub is_guest: bool,
 }
 

@@ -62,8 +62,8 @@ Start here:
   ecumene stop --in 5m                 stop, and tell everybody in time
 
 With a running server, commands ask it over a socket in the world's folder.
-Without one, these work on the files: token, player ban|unban|bans|mute|unmute|role,
-backup, restore, verify, compact, world, config. All others need the server.
+Without one, these work on the files: token, player ban|unban|bans|mute|unmute|role|erase,
+backup, restore, verify, compact, audit, world, config. All others need the server.
 
 Exit codes: 0 done, 1 failed, 2 usage or settings, 3 refused, 4 no server runs,
 5 another process has the world open.";
@@ -193,6 +193,22 @@ Examples:
   ecumene config > ecumene.toml
   ecumene config --set chat.nearby_m=30")]
     Config,
+    /// Show what operators did, and how it went
+    #[command(after_help = "\
+Every command that changes something is written down before it is carried out and again
+when it is: when, by whom, what. The newest 10000 are kept.
+
+Examples:
+  ecumene audit --last 20
+  ecumene audit --last 10000 --json | grep 'player ban'")]
+    Audit {
+        /// How many, counted back from the newest.
+        #[arg(long, value_name = "N", default_value_t = 50)]
+        last: u32,
+        /// As one JSON object per line, for programs.
+        #[arg(long)]
+        json: bool,
+    },
     /// Let the running server read its configuration again
     Reload,
     /// Show the running world's shards
@@ -331,6 +347,21 @@ Examples:
         /// Metres south of the origin.
         z_m: i32,
     },
+    /// Erase what is kept of somebody, for good, and put them out
+    #[command(after_help = "\
+Their record, what their avatar holds, their role and their mute go, and what was lent to
+or by them ends. Their key file is destroyed, so that no backup brings anything back. They
+may come again, as a newcomer; a ban stays. Asks for their name or id again, unless --yes.
+
+Example:
+  ecumene player erase p-1f")]
+    Erase {
+        /// Their name, id (p-1f) or key (64 hexadecimal digits).
+        who: Who,
+        /// Do not ask.
+        #[arg(long)]
+        yes: bool,
+    },
     /// Give somebody a role for good
     Role {
         /// Their name or id.
@@ -434,6 +465,7 @@ impl Command {
             Self::Announce { text } => AdminRequest::Announce { text: text.clone() },
             Self::Token(command) => command.request()?,
             Self::Reload => AdminRequest::Reload,
+            Self::Audit { last, .. } => AdminRequest::Audit { last: *last },
             Self::Shards => AdminRequest::ShardList,
             Self::Verify { backup: None } => AdminRequest::Verify,
             Self::Backup { to } => {
@@ -464,6 +496,7 @@ impl PlayerCommand {
             Self::Mute { who, lasts } => AdminRequest::Mute { who, until_s: until(&lasts) },
             Self::Unmute { who } => AdminRequest::Unmute { who },
             Self::Move { who, x_m, z_m } => AdminRequest::Move { who, to_m: [x_m, z_m] },
+            Self::Erase { who, .. } => AdminRequest::Erase { who },
             Self::Role { who, role } => AdminRequest::Role { who, role },
         }
     }

@@ -123,6 +123,8 @@ settings! {
         newcomers: Reach = "loopback", Choice(&["loopback", "anyone", "nobody"]), Live;
         /// The role of those who come without a token and were given none: `visitor` or `member`.
         role_default: RoleDefault = "member", Choice(&["visitor", "member"]), Live;
+        /// Days that a guest, without key and token, may stay away until forgotten; 0: for ever.
+        guest_days: u32 = 7, Whole { min: 0, max: 3_650 }, Live;
         /// Handshakes per second that one address may begin.
         handshakes_per_s: f64 = 10.0, Real { min: 0.1, max: 100_000.0 }, Live;
         /// Handshakes that one address may begin at once.

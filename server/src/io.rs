@@ -1,9 +1,11 @@
 //! The outside world: files, sockets, clocks. Everything here can fail and says so.
 
 pub mod admin;
+pub mod audit;
 pub mod clock;
 pub mod command;
 pub mod files;
+pub mod forget;
 pub mod host;
 pub mod http;
 pub mod keys;

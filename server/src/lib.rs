@@ -12,10 +12,12 @@
 
 pub mod actors;
 pub mod admission;
+pub mod audit;
 pub mod capabilities;
 pub mod config;
 pub mod dilation;
 pub mod directory;
+pub mod guests;
 pub mod hosting;
 pub mod identity;
 pub mod io;

@@ -11,6 +11,8 @@ use protocol::message::common::Appearance;
 use protocol::units::{Position, Yaw};
 use serde::{Deserialize, Serialize};
 
+use crate::cli::span::Span;
+
 /// Lendings of one avatar at a time.
 pub const LENDINGS_MAX: usize = 16;
 
@@ -38,6 +40,13 @@ pub struct PersonRecord {
     /// Who else may drive the avatar, and until when.
     #[serde(default)]
     pub lendings: Vec<Lent>,
+    /// Whether they came as a passing guest, without key and token: such a record is forgotten
+    /// some days after they were here last. Records of before that was noted are kept.
+    #[serde(default)]
+    pub is_guest: bool,
+    /// Unix time in seconds at which they came in or left last; soft, 0 where it was not noted.
+    #[serde(default)]
+    pub seen_s: u64,
 }
 
 /// One person's right to drive another's avatar.
@@ -81,11 +90,30 @@ impl PersonRecord {
         Ok(())
     }
 
+    /// Returns whether the avatar is, or was, lent to a person.
+    #[must_use]
+    pub fn lends_to(&self, person: PersonId) -> bool {
+        self.lendings.iter().any(|lent| lent.to == person)
+    }
+
     /// Ends every lending to a person; returns whether there was one.
     pub fn recall(&mut self, to: PersonId) -> bool {
         let before = self.lendings.len();
         self.lendings.retain(|lent| lent.to != to);
         self.lendings.len() < before
+    }
+
+    /// Says to whom the avatar is lent, and for how much longer.
+    #[must_use]
+    pub fn lendings_told(&self, now_s: u64) -> String {
+        let open = self.lendings.iter().filter(|lent| lent.ends_at > now_s);
+        let told: Vec<String> =
+            open.map(|lent| format!("{} for {}", lent.to, Span(lent.ends_at - now_s))).collect();
+        let avatar = self.avatar;
+        if told.is_empty() {
+            return format!("{avatar} is lent to nobody");
+        }
+        format!("{avatar} is lent to {}", told.join(", "))
     }
 
     /// Sets how far another person is ignored.
@@ -178,6 +206,8 @@ mod tests {
             yaw: Yaw::NORTH,
             ignored: BTreeMap::new(),
             lendings: Vec::new(),
+            is_guest: false,
+            seen_s: 0,
         }
     }
 
@@ -197,6 +227,17 @@ mod tests {
         assert!(record.recall(PersonId(2)));
         assert_eq!(record.driven_until(PersonId(2), 99), None);
         assert!(record.lend(Lent { to: PersonId(2), ends_at: 50 }, 50).is_err());
+    }
+
+    #[test]
+    fn an_owner_is_told_to_whom_an_avatar_is_lent() {
+        let mut record = record();
+        let told = |record: &PersonRecord, now_s| record.lendings_told(now_s);
+        assert_eq!(told(&record, 0), "e-a is lent to nobody");
+        record.lend(Lent { to: PersonId(2), ends_at: 100 }, 0).expect("room");
+        record.lend(Lent { to: PersonId(0x1F), ends_at: 7_200 }, 0).expect("room");
+        assert_eq!(told(&record, 40), "e-a is lent to p-2 for 1m, p-1f for 1h 59m");
+        assert_eq!(told(&record, 100), "e-a is lent to p-1f for 1h 58m");
     }
 
     #[test]

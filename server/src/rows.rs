@@ -8,6 +8,7 @@ use protocol::rules::{Thing, Verb};
 use protocol::units::Tick;
 use serde::{Deserialize, Serialize};
 
+use crate::audit::AuditEntry;
 use crate::people::PersonRecord;
 use crate::shard::batch::{Change, Entry};
 use crate::store::{Batch, Epoch, Key, Record, Tree};
@@ -19,6 +20,7 @@ mod kind {
     pub const CLOCK: u16 = 0x0102;
     pub const EXCHANGE: u16 = 0x0103;
     pub const OWNER: u16 = 0x0104;
+    pub const AUDIT: u16 = 0x0105;
 }
 
 /// Facet of an avatar's key under which its owner stands.
@@ -83,6 +85,26 @@ pub fn owner_key(avatar: EntityId) -> Key {
     Key::entity(avatar, FACET_OWNER)
 }
 
+/// Returns where an entry of the audit stands.
+#[must_use]
+pub fn audit_key(entry: &AuditEntry) -> Key {
+    Key::time(entry.at_ms, entry.number)
+}
+
+/// Returns the row of an entry of the audit.
+#[must_use]
+pub fn audit_row(entry: &AuditEntry) -> Record {
+    row(None, kind::AUDIT, entry)
+}
+
+/// Reads an entry of the audit.
+///
+/// # Errors
+/// As [`read_person`].
+pub fn read_audit(record: &Record) -> Result<AuditEntry, BadRow> {
+    read("audit entry", record)
+}
+
 /// Returns the row that says whose an avatar is.
 #[must_use]
 pub fn owner_row(person: PersonId) -> Record {
@@ -101,6 +123,12 @@ pub fn read_owner(record: &Record) -> Result<PersonId, BadRow> {
 #[must_use]
 pub const fn is_thing(record: &Record) -> bool {
     record.kind == kind::THING
+}
+
+/// Returns whether a row of people is what is kept of a person, not a thing they hold.
+#[must_use]
+pub const fn is_person(record: &Record) -> bool {
+    record.kind == kind::PERSON
 }
 
 /// Returns the row of a person.

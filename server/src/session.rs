@@ -17,7 +17,7 @@ use protocol::units::Tick;
 
 use crate::admission::rates::SessionRates;
 use crate::admission::{Refusal, Role};
-use crate::shard::batch::Command;
+use crate::shard::batch::{Command, Speaker};
 
 /// Channels one session is in at once: one page of a list.
 pub const CHANNELS_MAX: usize = 16;
@@ -241,7 +241,10 @@ impl Session {
         let whisper = to == Audience::Whisper;
         match to {
             Audience::Nearby | Audience::Whisper => {
-                Reaction::World(Command::Say { avatar: self.avatar, request, whisper, utterance })
+                // A borrower speaks as themselves, whoever the avatar belongs to.
+                let speaker = Speaker { person: self.person, name: self.name.clone() };
+                let avatar = self.avatar;
+                Reaction::World(Command::Say { avatar, speaker, request, whisper, utterance })
             }
             Audience::Channel(ref channel) if !self.is_in(channel) => {
                 refuse(request, Why::Forbidden)

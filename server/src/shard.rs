@@ -186,8 +186,8 @@ impl Shard {
             Command::Detach { avatar, stops } => self.detach(avatar, stops, output),
             Command::Do { avatar, request, act } => self.begin_act(avatar, request, act, output),
             Command::Cancel { avatar, request } => self.cancel(avatar, request, output),
-            Command::Say { avatar, request, whisper, utterance } => {
-                self.say(avatar, request, whisper, utterance, output);
+            Command::Say { avatar, speaker, request, whisper, utterance } => {
+                self.say((avatar, speaker), request, whisper, utterance, output);
             }
             Command::Wear { avatar, appearance } => self.wear(avatar, appearance, output),
             Command::Hide { avatar, other, hidden } => {

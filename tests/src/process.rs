@@ -378,42 +378,56 @@ pub fn free_ports() -> Result<(u16, u16)> {
 /// When it is not there and cannot be built.
 pub fn binary() -> Result<PathBuf> {
     static BINARY: OnceLock<std::result::Result<PathBuf, String>> = OnceLock::new();
+    let find = || match std::env::var_os("ECUMENE_BIN") {
+        Some(path) => Ok(path.into()),
+        None => find("server", "ecumene", "libserver.rlib"),
+    };
     let found = BINARY.get_or_init(|| find().map_err(|error| format!("{error:#}")));
     found.clone().map_err(|why| anyhow!(why))
 }
 
-fn find() -> Result<PathBuf> {
-    if let Some(path) = std::env::var_os("ECUMENE_BIN") {
-        return Ok(path.into());
-    }
+/// Returns the viewer's program.
+///
+/// # Errors
+/// As [`binary`].
+pub fn viewer() -> Result<PathBuf> {
+    static VIEWER: OnceLock<std::result::Result<PathBuf, String>> = OnceLock::new();
+    let find = || find("client-viewer", "ecumene-viewer", "libclient_viewer.rlib");
+    let found = VIEWER.get_or_init(|| find().map_err(|error| format!("{error:#}")));
+    found.clone().map_err(|why| anyhow!(why))
+}
+
+/// Returns the program `name` of `package` beside this test, built anew if `library`, which the
+/// tests link, is newer.
+fn find(package: &str, name: &str, library: &str) -> Result<PathBuf> {
     let own = std::env::current_exe().context("find this test")?;
     // target/release/deps/loopback-0123 or target/release/ecumene-soak
     let folder = own.ancestors().find(|folder| folder.join("deps").is_dir());
     let folder = folder.with_context(|| format!("{} lies in no target folder", own.display()))?;
-    let path = folder.join("ecumene");
+    let path = folder.join(name);
     let age = |path: &Path| path.metadata().and_then(|it| it.modified()).ok();
-    if age(&path) < age(&folder.join("libserver.rlib")) || !path.is_file() {
-        build(folder)?;
+    if age(&path) < age(&folder.join(library)) || !path.is_file() {
+        build(folder, package, name)?;
     }
-    ensure!(path.is_file(), "{} is not there; run: cargo build -p server", path.display());
+    ensure!(path.is_file(), "{} is not there; run: cargo build -p {package}", path.display());
     Ok(path)
 }
 
 /// Builds the program with the profile of the tests. Cargo itself keeps two builds apart.
-fn build(folder: &Path) -> Result<()> {
+fn build(folder: &Path, package: &str, name: &str) -> Result<()> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
     let mut command = Command::new(cargo);
-    command.args(["build", "-p", "server", "--bin", "ecumene"]);
+    command.args(["build", "-p", package, "--bin", name]);
     if folder.ends_with("release") {
         command.arg("--release");
     }
     let output = command.current_dir(env!("CARGO_MANIFEST_DIR")).output().context("run cargo")?;
-    ensure!(output.status.success(), "the server does not build:\n{}", text(&output.stderr));
+    ensure!(output.status.success(), "{name} does not build:\n{}", text(&output.stderr));
     Ok(())
 }
 
 /// Keeps settings of whoever runs the tests away from the server.
-fn plain(command: &mut Command) -> &mut Command {
+pub fn plain(command: &mut Command) -> &mut Command {
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("ECUMENE_") {
             command.env_remove(name);

@@ -5,8 +5,14 @@
 mod acts;
 #[path = "loopback/admission.rs"]
 mod admission;
+#[path = "loopback/audit.rs"]
+mod audit;
+#[path = "loopback/borrowing.rs"]
+mod borrowing;
 #[path = "loopback/compatibility.rs"]
 mod compatibility;
+#[path = "loopback/forgetting.rs"]
+mod forgetting;
 #[path = "loopback/hostile.rs"]
 mod hostile;
 #[path = "loopback/lending.rs"]

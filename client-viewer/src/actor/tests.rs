@@ -102,6 +102,14 @@ impl Stage {
                 self.log.push(format!("{to:?} {}", utterance.text()));
                 self.actor.answered(self.answer.clone());
             }
+            Deed::Lend(to, for_s) => {
+                self.log.push(format!("lend {to} {for_s}"));
+                self.actor.answered(self.answer.clone());
+            }
+            Deed::Recall(from) => {
+                self.log.push(format!("recall {from}"));
+                self.actor.answered(self.answer.clone());
+            }
             Deed::Failed { number, why } => self.log.push(format!("{number} failed: {why}")),
             Deed::Join(channel) => self.log.push(format!("join {channel}")),
             Deed::Look => self.log.push("look".into()),
@@ -211,6 +219,17 @@ fn words_go_to_whom_they_are_meant_for() {
     check("whisper \"psst\"", &["Whisper psst"]);
     check("tell ada \"hi\"", &["Person(p-9) hi"]);
     check("channel trade \"wood?\"", &["join trade", "Channel(\"trade\") wood?"]);
+}
+
+#[test]
+fn an_avatar_is_lent_by_name_or_id_and_taken_back() {
+    check("lend to Ada for 10m\nexpect done\nrecall ADA", &["lend p-9 600", "recall p-9"]);
+    // Whom one cannot see is known by id, and from then on by what one called them.
+    check("lend to p-1f for 2s\nrecall p-1f", &["lend p-1f 2", "recall p-1f"]);
+    check("lendings", &["recall p-2"]);
+    let failed = "1 failed: nobody called `Bob` is in view; in view are: Ada";
+    check("lend to Bob for 1h", &[failed]);
+    check("recall Bob", &[failed]);
 }
 
 #[test]

@@ -5,19 +5,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
+use protocol::close::CloseCode;
 use protocol::ground::HeightGrid;
 use protocol::ids::ChunkId;
 use protocol::io::clock::now_us;
 use protocol::io::{Client, ClientEvent, ConnectError, ConnectOptions};
 use protocol::message::ServerMessage;
+use protocol::message::common::Lending;
 use protocol::message::server::Being;
 use protocol::replica::Entity;
 use protocol::rules::RuleBook;
-use protocol::session::{Answer, Outcome};
+use protocol::session::{Answer, BadRequest, Outcome};
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::sync::{mpsc, oneshot};
 
+use super::clock::unix_s;
 use super::files::{Out, write_png};
 use crate::actor::{Actor, Deed, Scene};
 use crate::map::{Map, Mark, What};
@@ -55,6 +58,9 @@ pub enum End {
     Fine,
     /// The server does not want this client.
     Refused(String),
+    /// The avatar of somebody else's that was asked for is not to be had, or not any more: it is
+    /// not lent, or somebody else drives it.
+    NotLent(String),
     /// The connection was lost.
     Lost(String),
     /// The script's line failed.
@@ -85,20 +91,51 @@ pub fn decode_ground(id: ChunkId, bytes: &[u8]) -> Result<HeightGrid, String> {
 pub async fn run(mut options: ConnectOptions, settings: Settings) -> Result<End> {
     let out = Out::open(settings.out.as_deref())?;
     options.ground = Some(Arc::new(decode_ground));
+    let borrows = options.drive.is_some();
     if settings.map.is_some() {
         options.ground_reach = 3;
     }
     let client = match Box::pin(Client::connect(options)).await {
         Ok(client) => client,
-        Err(ConnectError::Refused { why, .. }) => return Ok(End::Refused(why)),
+        Err(ConnectError::Refused { code, why, .. }) => {
+            return Ok(End::refused(borrows, code, why));
+        }
         Err(error @ ConnectError::Entry(_)) => return Err(error.into()),
         Err(error @ (ConnectError::Open(_) | ConnectError::Lost { .. })) => {
             return Ok(End::Lost(error.to_string()));
         }
     };
     let mut viewer = Viewer::new(client, out, settings);
+    viewer.borrows = borrows;
     viewer.welcome()?;
     Box::pin(viewer.watch()).await
+}
+
+impl End {
+    /// Returns the end of a refusal: of one who `borrows` an avatar, it may be about that.
+    fn refused(borrows: bool, code: CloseCode, why: String) -> Self {
+        let is_about_avatar = match code {
+            CloseCode::LendingEnded | CloseCode::Replaced => true,
+            // Who may not come in at all is told so with the same code.
+            CloseCode::Unauthorized => why.contains("avatar"),
+            CloseCode::Goodbye
+            | CloseCode::Stopping
+            | CloseCode::Version
+            | CloseCode::World
+            | CloseCode::TokenExpired
+            | CloseCode::TokenRevoked
+            | CloseCode::TokenForged
+            | CloseCode::Banned
+            | CloseCode::Full
+            | CloseCode::Kicked
+            | CloseCode::Protocol
+            | CloseCode::Flooding
+            | CloseCode::Silent
+            | CloseCode::Lost
+            | CloseCode::Internal => false,
+        };
+        if borrows && is_about_avatar { Self::NotLent(why) } else { Self::Refused(why) }
+    }
 }
 
 struct Viewer {
@@ -113,6 +150,8 @@ struct Viewer {
     failure: Option<(usize, String)>,
     is_leaving: bool,
     input_open: bool,
+    /// Whether the avatar is somebody else's.
+    borrows: bool,
 }
 
 impl Viewer {
@@ -131,6 +170,7 @@ impl Viewer {
             failure: None,
             is_leaving: false,
             input_open,
+            borrows: false,
         }
     }
 
@@ -281,14 +321,19 @@ impl Viewer {
     fn perform(&mut self, deed: Deed) -> Result<()> {
         match deed {
             Deed::Steer(input) => self.client.set_input(input),
-            Deed::Act(act) => match self.client.begin(act) {
-                Ok((_, answer)) => self.answer = Some(answer),
-                Err(error) => self.unsaid(&error)?,
-            },
-            Deed::Say(to, utterance) => match self.client.begin_say(to, utterance) {
-                Ok((_, answer)) => self.answer = Some(answer),
-                Err(error) => self.unsaid(&error)?,
-            },
+            Deed::Act(act) => self.await_answer(self.client.begin(act))?,
+            Deed::Say(to, utterance) => {
+                self.await_answer(self.client.begin_say(to, utterance))?;
+            }
+            Deed::Lend(to, for_s) => {
+                let avatar = self.client.look(|view| view.replica.avatar());
+                let ends_at = unix_s().saturating_add(for_s);
+                self.await_answer(self.client.begin_lend(Lending { avatar, to, ends_at }))?;
+            }
+            Deed::Recall(from) => {
+                let avatar = self.client.look(|view| view.replica.avatar());
+                self.await_answer(self.client.begin_recall(avatar, from))?;
+            }
             Deed::Join(channel) => {
                 if let Err(error) = self.client.tune(&channel, true) {
                     self.unsaid(&error)?;
@@ -313,7 +358,18 @@ impl Viewer {
         Ok(())
     }
 
-    fn unsaid(&mut self, error: &protocol::session::BadRequest) -> Result<()> {
+    fn await_answer(
+        &mut self,
+        asked: Result<(u32, oneshot::Receiver<Answer>), BadRequest>,
+    ) -> Result<()> {
+        match asked {
+            Ok((_, answer)) => self.answer = Some(answer),
+            Err(error) => self.unsaid(&error)?,
+        }
+        Ok(())
+    }
+
+    fn unsaid(&mut self, error: &BadRequest) -> Result<()> {
         self.actor.answered(Answer::Unknown);
         self.write("unsent", json!({ "why": error.to_string() }))
     }
@@ -355,7 +411,7 @@ impl Viewer {
         }
         Ok(match self.client.outcome().cloned() {
             Some(Outcome::Left) => End::Fine,
-            Some(Outcome::Refused { why, .. }) => End::Refused(why),
+            Some(Outcome::Refused { code, why, .. }) => End::refused(self.borrows, code, why),
             Some(Outcome::Lost { why, .. }) if !self.is_leaving => End::Lost(why),
             None if !self.is_leaving => End::Lost("the session ended without a word".to_owned()),
             Some(Outcome::Lost { .. }) | None => End::Fine,

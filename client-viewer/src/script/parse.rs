@@ -4,7 +4,7 @@ use protocol::units::Yaw;
 
 use super::{
     COMMANDS, Command, Destination, EXPECT_MS_DEFAULT, EXPECTATIONS, Expectation, Facing,
-    LINE_CHARS_MAX, Line, Listener, SCRIPT_BYTES_MAX, SECONDS_MAX, Verb,
+    LEND_S_MAX, LINE_CHARS_MAX, Line, Listener, SCRIPT_BYTES_MAX, SECONDS_MAX, Verb,
 };
 
 /// The farthest a line may name, in metres: what a [`Position`](protocol::units::Position) holds.
@@ -168,6 +168,14 @@ fn arguments(name: &str, args: &mut Args<'_>) -> Result<Command, String> {
         }
         "accept" => Ok(Command::Accept { name: args.optional_word() }),
         "decline" => Ok(Command::Decline { name: args.optional_word() }),
+        "lend" => {
+            args.need_word("to")?;
+            let to = args.word("to whom")?;
+            args.need_word("for")?;
+            Ok(Command::Lend { to, for_s: args.long_duration_s()? })
+        }
+        "recall" => Ok(Command::Recall { from: args.word("from whom")? }),
+        "lendings" => Ok(Command::Lendings),
         "expect" => expectation(args),
         "look" => Ok(Command::Look),
         "leave" => Ok(Command::Leave),
@@ -354,6 +362,19 @@ impl Args<'_> {
                 "`{word}` is no time of 0 to {SECONDS_MAX} seconds, such as 2s or 500ms"
             ))),
         }
+    }
+
+    fn long_duration_s(&mut self) -> Result<u64, String> {
+        let word = self.word("a time such as 10m")?;
+        let units = [("s", 1), ("m", 60), ("h", 3_600), ("d", 86_400)];
+        let seconds = units.iter().find_map(|&(unit, unit_s)| {
+            let number: u64 = word.strip_suffix(unit)?.parse().ok()?;
+            number.checked_mul(unit_s)
+        });
+        seconds.filter(|seconds| (1..=LEND_S_MAX).contains(seconds)).ok_or_else(|| {
+            let days = LEND_S_MAX / 86_400;
+            self.wrong(&format!("`{word}` is no time up to {days}d, such as 90s, 10m, 2h or 7d"))
+        })
     }
 
     fn end(&self) -> Result<(), String> {

@@ -75,6 +75,23 @@ fn lines_that_act() {
 }
 
 #[test]
+fn lines_that_lend() {
+    let lend = |to: &str, for_s| Command::Lend { to: to.into(), for_s };
+    good("lend to Ben for 10m", lend("Ben", 600));
+    good("LEND to p-1f FOR 90s", lend("p-1f", 90));
+    good("lend to \"Ben L\" for 2d", lend("Ben L", 172_800));
+    good("recall Ben", Command::Recall { from: "Ben".into() });
+    good("lendings", Command::Lendings);
+    bad("lend Ben for 10m", "`to` is missing; the form is: lend to NAME-OR-ID for 10m");
+    bad("lend to Ben", "`for` is missing");
+    for time in ["0s", "10", "1.5h", "91d", "99999999999999999999d", "forever"] {
+        bad(&format!("lend to Ben for {time}"), &format!("`{time}` is no time up to 90d"));
+    }
+    bad("recall", "from whom is missing");
+    bad("lendings Ben", "`Ben` is too much");
+}
+
+#[test]
 fn lines_that_expect() {
     let expect = |what, within_ms| Command::Expect { what, within_ms };
     let heard = Expectation::Heard { text: "hello".into(), from: Some("Ada".into()) };

@@ -429,6 +429,29 @@ impl Client {
         Ok(asked.await.unwrap_or(Answer::Unknown))
     }
 
+    /// Begins to lend one's avatar; returns the request's number and, later, the answer.
+    ///
+    /// # Errors
+    /// As [`Self::act`].
+    pub fn begin_lend(
+        &self,
+        lending: Lending,
+    ) -> Result<(u32, oneshot::Receiver<Answer>), BadRequest> {
+        self.numbered(|session| session.lend(lending, now_us()))
+    }
+
+    /// Begins to end a lending; returns the request's number and, later, the answer.
+    ///
+    /// # Errors
+    /// As [`Self::act`].
+    pub fn begin_recall(
+        &self,
+        avatar: EntityId,
+        to: PersonId,
+    ) -> Result<(u32, oneshot::Receiver<Answer>), BadRequest> {
+        self.numbered(|session| session.recall(avatar, to, now_us()))
+    }
+
     /// Ends a lending, and waits for the answer.
     ///
     /// # Errors

@@ -12,6 +12,8 @@
 //! | [`LinkLost`]   | link          | its regions begin anew here                         |
 //! | `ChunkReady`   | generator     | laid under shards, sent to clients                  |
 //! | [`Order`]      | operator      | carried out                                         |
+//! | [`Forget`]     | operator      | somebody is nobody here until [`Forgotten`]         |
+//! | [`Unlend`]     | operator      | what was lent to somebody ends                      |
 //!
 //! | out           | to        | when the receiver is full                                  |
 //! |---------------|-----------|------------------------------------------------------------|
@@ -23,6 +25,7 @@
 //! | datagrams     | client    | dropped by QUIC: the next one supersedes                   |
 
 mod enter;
+mod forget;
 mod ground;
 mod hosts;
 mod operate;
@@ -71,6 +74,7 @@ use crate::switchboard::Switchboard;
 use crate::ticket::{Ended, LastStay};
 
 pub use enter::Welcoming;
+pub use forget::{Forget, Forgotten, NotNow, Unlend, Whom};
 pub use hosts::{Depart, Join, LinkLost};
 pub use operate::{ListPlayers, NotHere, Order};
 
@@ -232,6 +236,7 @@ pub struct GatewayActor {
     away: BTreeMap<EntityId, Away>,
     going: BTreeMap<EntityId, Going>,
     ended: Ended,
+    forgetting: BTreeMap<PersonId, forget::Forgetting>,
     post: Post,
     unsaved: VecDeque<Batch>,
     /// The number of the newest batch that the store took.
@@ -308,6 +313,7 @@ impl GatewayActor {
                 away: BTreeMap::new(),
                 going: BTreeMap::new(),
                 ended: Ended::default(),
+                forgetting: BTreeMap::new(),
                 post: Post::default(),
                 unsaved: VecDeque::new(),
                 appended: Number::default(),

@@ -108,11 +108,13 @@ pub fn decide(
         | AdminRequest::PlayerList
         | AdminRequest::Kick { .. }
         | AdminRequest::Move { .. }
+        | AdminRequest::Erase { .. }
         | AdminRequest::Announce { .. }
         | AdminRequest::Backup { .. }
         | AdminRequest::Stop { .. }
         | AdminRequest::Reload
         | AdminRequest::Verify
+        | AdminRequest::Audit { .. }
         | AdminRequest::ShardList => None,
     }
 }

@@ -4,6 +4,7 @@ use super::span::Span;
 use crate::admin::{AdminReply, Player};
 use crate::admission::access::TokenRecord;
 use crate::admission::bans::Ban;
+use crate::audit::AuditEntry;
 use crate::io::admin::top;
 use crate::status::ShardStatus;
 use crate::token::Purpose;
@@ -30,6 +31,7 @@ pub fn reply(reply: &AdminReply, now_s: u64) -> String {
             record.id,
         ),
         AdminReply::Shards(shards) => list_shards(shards),
+        AdminReply::Audit(entries) => list_audit(entries, now_s),
         AdminReply::Reloaded { applied, restart } => reloaded(applied, restart),
         AdminReply::Verified { records, problems } => verified(*records, problems),
     }
@@ -120,6 +122,32 @@ fn list_shards(shards: &[ShardStatus]) -> String {
     table(["SHARD", "REGION", "ENTITIES", "CLIENTS", "STEP", "WHERE"], shards.iter().map(row))
 }
 
+fn list_audit(entries: &[AuditEntry], now_s: u64) -> String {
+    if entries.is_empty() {
+        return "operators did nothing yet\n".to_owned();
+    }
+    let row = |entry: &AuditEntry| {
+        let age = Span(now_s.saturating_sub(entry.at_ms / 1_000));
+        [
+            entry.number.to_string(),
+            format!("{age} ago"),
+            entry.who.clone(),
+            entry.what.clone(),
+            entry.outcome.clone(),
+        ]
+    };
+    table(["NO", "WHEN", "WHO", "WHAT", "OUTCOME"], entries.iter().map(row))
+}
+
+/// Returns entries of the audit as JSON, one object a line.
+///
+/// # Errors
+/// Never for what is an entry.
+pub fn audit_json(entries: &[AuditEntry]) -> Result<String, serde_json::Error> {
+    let lines: Result<Vec<String>, _> = entries.iter().map(serde_json::to_string).collect();
+    Ok(lines?.into_iter().map(|line| line + "\n").collect())
+}
+
 fn reloaded(applied: &[String], restart: &[String]) -> String {
     let mut text = String::new();
     if applied.is_empty() && restart.is_empty() {
@@ -191,6 +219,25 @@ mod tests {
              t-0000000000000002  member  anybody  expired      for Ada\n\
              t-0000000000000003  member  anybody  revoked      for Ada\n",
         );
+    }
+
+    #[test]
+    fn the_audit_is_a_table_or_lines_of_json() {
+        let entry = AuditEntry {
+            number: 3,
+            at_ms: 40_000,
+            who: "uid 1000".into(),
+            what: "player kick p-1f".into(),
+            outcome: "done".into(),
+        };
+        assert_eq!(
+            reply(&AdminReply::Audit(vec![entry.clone()]), 100),
+            "NO  WHEN    WHO       WHAT              OUTCOME\n\
+             3   1m ago  uid 1000  player kick p-1f  done\n",
+        );
+        let line = r#"{"number":3,"at_ms":40000,"who":"uid 1000","what":"player kick p-1f","outcome":"done"}"#;
+        assert_eq!(audit_json(&[entry]).unwrap(), format!("{line}\n"));
+        assert_eq!(reply(&AdminReply::Audit(Vec::new()), 0), "operators did nothing yet\n");
     }
 
     #[test]

@@ -11,7 +11,7 @@ mod tests;
 mod wire;
 mod worlds;
 
-use std::io::{IsTerminal as _, Write};
+use std::io::{BufRead as _, IsTerminal as _, Read as _, Write};
 use std::path::{Path, PathBuf};
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -19,7 +19,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::admin::{AdminReply, AdminRequest, Progress};
 use crate::admission::Role;
 use crate::cli::{
-    Cli, Command, Exit, Failure, PlaceArgs, TokenCommand, WireCommand, print, span::Span,
+    Cli, Command, Exit, Failure, PlaceArgs, PlayerCommand, TokenCommand, WireCommand, print,
+    span::Span,
 };
 use crate::config::Settings;
 use crate::io::admin::top::{self, TopError};
@@ -30,6 +31,9 @@ use crate::store::StoreError;
 use crate::token;
 use crate::world::Manifest;
 
+/// Bytes of a typed confirmation: a name, twice over.
+const CONFIRMATION_BYTES_MAX: u64 = 1_024;
+
 /// Carries out `cli` and writes what came of it to `out`.
 ///
 /// # Errors
@@ -38,6 +42,12 @@ pub fn run(cli: Cli, out: &mut dyn Write) -> Result<Exit, Failure> {
     let place = place(cli.place);
     if let Command::Status { json: true } = cli.command {
         return status_json(&World::find(&place)?, out);
+    }
+    if let Command::Audit { last, json: true } = cli.command {
+        return audit_json(&World::find(&place)?, last, out);
+    }
+    if let Command::Player(PlayerCommand::Erase { who, yes: false }) = &cli.command {
+        confirm(&who.to_string())?;
     }
     let mut request = cli.command.request(clock::unix_s());
     if let Some(AdminRequest::Backup { to: Some(path) }) = &mut request {
@@ -74,6 +84,7 @@ fn run_here(place: &Place, command: Command, out: &mut dyn Write) -> Result<Exit
         | Command::Token(_)
         | Command::Backup { .. }
         | Command::Verify { backup: None }
+        | Command::Audit { .. }
         | Command::Reload
         | Command::Shards => Err(Failure::new(Exit::Failed, "this command asks a server")),
     }
@@ -106,6 +117,10 @@ impl World {
 
 /// Asks the running server, or does it on the files when none runs.
 fn ask(world: &World, request: AdminRequest, out: &mut dyn Write) -> Result<Exit, Failure> {
+    answer(&reply_to(world, request)?, out)
+}
+
+fn reply_to(world: &World, request: AdminRequest) -> Result<AdminReply, Failure> {
     let bar = Bar::default();
     let reply = match call(&world.data, request.clone(), |progress| bar.show(&progress)) {
         Ok(reply) => reply,
@@ -116,7 +131,32 @@ fn ask(world: &World, request: AdminRequest, out: &mut dyn Write) -> Result<Exit
         Err(error) => return Err(error.into()),
     };
     bar.finish();
-    answer(&reply, out)
+    Ok(reply)
+}
+
+fn audit_json(world: &World, last: u32, out: &mut dyn Write) -> Result<Exit, Failure> {
+    let reply = reply_to(world, AdminRequest::Audit { last })?;
+    let AdminReply::Audit(entries) = reply else { return answer(&reply, out) };
+    say(out, &print::audit_json(&entries).map_err(|error| failed(&error))?)
+}
+
+/// Lets somebody at a terminal type again whom they want to erase.
+#[expect(clippy::print_stderr, reason = "a question to whoever sits at the terminal")]
+fn confirm(who: &str) -> Result<(), Failure> {
+    if !std::io::stdin().is_terminal() {
+        let hint = "nobody can be asked here; say --yes to erase without a question";
+        return Err(Failure::new(Exit::Usage, hint));
+    }
+    eprintln!("What is kept of `{who}` is erased for good, in every backup too.");
+    eprintln!("Type `{who}` again to do it:");
+    let mut typed = String::new();
+    std::io::stdin().lock().take(CONFIRMATION_BYTES_MAX).read_line(&mut typed).map_err(
+        |error| Failure::new(Exit::Failed, format!("cannot read what was typed: {error}")),
+    )?;
+    if typed.trim() == who {
+        return Ok(());
+    }
+    Err(Failure::new(Exit::Refused, "that is somebody else; nothing was erased"))
 }
 
 fn answer(reply: &AdminReply, out: &mut dyn Write) -> Result<Exit, Failure> {

@@ -226,6 +226,13 @@ pub fn default_root() -> PathBuf {
     folder("ECUMENE_HOME").or_else(shared).or_else(home).unwrap_or_else(|| "ecumene".into())
 }
 
+/// Returns the user whom this process runs as, where the system tells.
+#[must_use]
+pub fn own_uid() -> Option<u32> {
+    use std::os::unix::fs::MetadataExt as _;
+    fs::metadata("/proc/self").ok().map(|own| own.uid())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

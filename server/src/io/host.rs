@@ -32,6 +32,7 @@ use crate::config::{Config, Settings};
 use crate::directory::Directory;
 use crate::identity::{Identity, PublicKey};
 use crate::io::admin::{ListenError, Listener};
+use crate::io::audit::Auditor;
 use crate::io::clock;
 use crate::io::files::{self, FileError};
 use crate::io::http::{Http, HttpError, Settings as HttpSettings, Sources};
@@ -275,6 +276,7 @@ async fn run(
     let welcome = Welcoming { world, rules: base.book.hash(), motion };
     let things = placed_things(&*store, regions)?;
     let book_text = base.book_text.clone();
+    let auditor = Auditor::open(Arc::clone(&store) as Arc<dyn Store>)?;
     let tokens = Tokens::new(Arc::clone(identity), Arc::clone(access), base.manifest.id);
     let http = Http::serve(
         HttpSettings { listen: config.server.http, open_metrics: false, names: Vec::new() },
@@ -309,7 +311,7 @@ async fn run(
         store,
         tokens,
         (base.data.clone(), Arc::clone(board), Arc::clone(telemetry)),
-        (running, place),
+        (running, place, auditor),
     );
     let unheard = host.stopped();
     let admin = operators(&base.data, host)?;

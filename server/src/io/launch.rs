@@ -336,6 +336,18 @@ pub fn decide_on_files(
     request: &AdminRequest,
 ) -> Result<Option<AdminReply>, LaunchError> {
     let _lock = crate::io::store::folder::DataFolder::take(data)?;
+    decide_locked(data, manifest, request)
+}
+
+/// As [`decide_on_files`], by whoever holds the folder's lock.
+///
+/// # Errors
+/// What the request itself fails at.
+pub fn decide_locked(
+    data: &Path,
+    manifest: &Manifest,
+    request: &AdminRequest,
+) -> Result<Option<AdminReply>, LaunchError> {
     let identity = files::identity(data)?;
     let mut access = read_access(data)?;
     let reply = decide_now(manifest, &identity, &mut access, request).transpose()?;

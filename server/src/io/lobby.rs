@@ -21,8 +21,8 @@ use crate::admission::{self, Admitted, Policy, Refusal};
 use crate::config::Config;
 use crate::directory::Directory;
 use crate::identity::{Identity, PublicKey};
-use crate::io::clock;
 use crate::io::recovery::held_things;
+use crate::io::{clock, forget};
 use crate::people::{PersonRecord, first_appearance, first_place};
 use crate::rows;
 use crate::status::names::HostMetrics;
@@ -237,6 +237,8 @@ impl Lobby {
             yaw: Yaw::NORTH,
             ignored: BTreeMap::new(),
             lendings: Vec::new(),
+            is_guest: admitted.is_guest,
+            seen_s: clock::unix_s(),
         };
         self.store.enroll(person)?;
         let mut batch = Batch::new();
@@ -250,10 +252,20 @@ impl Lobby {
         Ok(record)
     }
 
+    /// Erases what is kept of somebody who is not in the world, as [`forget::forget`] does.
+    ///
+    /// # Errors
+    /// The store's; call again.
+    pub fn forget(&self, person: PersonId) -> Result<usize, StoreError> {
+        // Nobody gets a record anew between the end of the old one and that of its key.
+        let mut fresh = self.fresh.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = forget::forget(&*self.store, person)?;
+        fresh.retain(|record| record.person != person);
+        Ok(count)
+    }
+
     fn record_of(&self, person: PersonId) -> Result<Option<PersonRecord>, StoreError> {
-        let stored = self.store.read(Tree::People, &rows::person_key(person))?;
-        let Some(record) = stored.and_then(Stored::live) else { return Ok(None) };
-        rows::read_person(&record).map(Some).map_err(|bad| damaged(&bad))
+        forget::record_of(&*self.store, person)
     }
 
     /// Returns the owner of an avatar that somebody wants to borrow; whether they may is decided

@@ -1,4 +1,8 @@
 //! Carries operators' requests to where they are done: the gateway, the store, the decisions.
+//!
+//! Each that changes something is written down before, and again when it is done.
+
+pub mod people;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -8,18 +12,20 @@ use actix::Addr;
 use protocol::close::CloseCode;
 use protocol::ids::{PersonId, WorldId};
 use protocol::units::Position;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 use tracing::error;
 
 use crate::actors::gateway::{GatewayActor, ListPlayers, Order};
-use crate::admin::decisions::{Context, NameLookup, decide, person};
+use crate::admin::decisions::{Context, DecisionError, NameLookup, decide, person};
 use crate::admin::{AdminReply, AdminRequest, Progress, Who};
 use crate::admission::Role;
 use crate::admission::access::Access;
+use crate::audit::{self, AuditEntry};
 use crate::config::{Settings, reload};
 use crate::directory::Directory;
 use crate::identity::Identity;
 use crate::io::admin::{Operate, Operator, Replies};
+use crate::io::audit::{self as auditing, Auditor};
 use crate::io::http::{Operator as PageRole, Verify};
 use crate::io::launch::{Place, write_access};
 use crate::io::lobby::Lobby;
@@ -30,6 +36,10 @@ use crate::io::{clock, rng};
 use crate::status::StatusBoard;
 use crate::store::retention::Schedule;
 use crate::token::{Mint, from_text};
+
+/// Looks at the house from one look for guests to forget to the next: it reads everybody's records,
+/// and an hour more or less is nothing to days.
+const GUESTS_LOOKS: u64 = 60;
 
 /// How often it is looked at whether a backup is due, and how large the store is.
 const HOUSE_LOOKED_AT: Duration = Duration::from_secs(60);
@@ -82,6 +92,7 @@ pub struct Host {
     deciding: Arc<Mutex<()>>,
     place: Arc<Place>,
     stopped: Arc<Notify>,
+    auditor: Arc<Auditor>,
 }
 
 /// Finds people by the names they go by.
@@ -103,7 +114,7 @@ impl Host {
         store: Arc<SledStore>,
         tokens: Tokens,
         (data, board, telemetry): (PathBuf, Arc<StatusBoard>, Arc<Telemetry>),
-        (settings, place): (Settings, Place),
+        (settings, place, auditor): (Settings, Place, Auditor),
     ) -> Self {
         Self {
             gateway,
@@ -117,6 +128,7 @@ impl Host {
             deciding: Arc::default(),
             place: Arc::new(place),
             stopped: Arc::new(Notify::new()),
+            auditor: Arc::new(auditor),
         }
     }
 
@@ -126,9 +138,13 @@ impl Host {
         Arc::clone(&self.stopped)
     }
 
-    /// Measures the store and makes and removes backups as the settings say, until dropped.
+    /// Measures the store, makes and removes backups and forgets guests as the settings say, until
+    /// dropped.
     pub async fn keep_house(self) {
-        loop {
+        for look in 0_u64.. {
+            if look.is_multiple_of(GUESTS_LOOKS) {
+                self.forget_guests().await;
+            }
             let host = self.clone();
             let made = tokio::task::spawn_blocking(move || {
                 host.board.note_store_bytes(host.store.bytes());
@@ -160,8 +176,39 @@ impl Host {
         Backups { folder, schedule }
     }
 
-    async fn carry_out(&self, request: AdminRequest, replies: Replies) {
-        let reply = match &request {
+    async fn carry_out(&self, operator: Operator, request: AdminRequest, replies: Replies) {
+        let entry = self.note_begin(operator, &request).await;
+        let Some((reply, replies)) = self.answer(&request, replies).await else { return };
+        if let Some(entry) = entry
+            && let Err(error) = self.auditor.end(entry, &reply).await
+        {
+            error!(%error, "what an operator did could not be written down to the end");
+        }
+        replies.end(reply);
+    }
+
+    /// Writes down what is asked, if it changes something.
+    async fn note_begin(&self, operator: Operator, request: &AdminRequest) -> Option<AuditEntry> {
+        if request.only_looks() {
+            return None;
+        }
+        let target = audit::target(request).and_then(|who| match who {
+            Who::Subject(subject) => Some(subject.to_string()),
+            Who::Name(_) => self.person(who).ok().map(|person| person.to_string()),
+        });
+        let what = audit::words(request, target.as_deref());
+        let begun = self.auditor.begin(format!("uid {}", operator.uid), what).await;
+        // An operator must be able to look after a world whose disk is full.
+        begun.inspect_err(|error| error!(%error, "what an operator does is not written down")).ok()
+    }
+
+    /// Does what is asked; nothing if the thread that does it was lost.
+    async fn answer(
+        &self,
+        request: &AdminRequest,
+        replies: Replies,
+    ) -> Option<(AdminReply, Replies)> {
+        let reply = match request {
             AdminRequest::Status => AdminReply::Status(Box::new(self.board.read())),
             AdminRequest::ShardList => AdminReply::Shards(self.board.read().shards),
             AdminRequest::PlayerList => match self.gateway.send(ListPlayers).await {
@@ -176,6 +223,7 @@ impl Host {
                 let (x, z) = (east.saturating_mul(100), south.saturating_mul(100));
                 self.order(who, |person| Order::Move(person, Position { x, y: 0, z })).await
             }
+            AdminRequest::Erase { who } => self.erase(who).await,
             AdminRequest::Announce { text } => {
                 self.tell(Order::Announce(text.clone()), "said to everybody").await
             }
@@ -186,12 +234,18 @@ impl Host {
             AdminRequest::Reload => self.reload(),
             AdminRequest::Backup { to } => {
                 let to = to.clone();
-                return self.run_long(replies, move |host, progress| {
+                let work = move |host: &Self, progress: &dyn Fn(&str, u64, u64)| {
                     host.back_up(to.as_deref(), progress)
-                });
+                };
+                return self.run_long(replies, work).await;
+            }
+            AdminRequest::Audit { last } => {
+                let (store, last) = (Arc::clone(&self.lobby.store), *last);
+                let read = tokio::task::spawn_blocking(move || auditing::reply(&*store, last));
+                read.await.unwrap_or_else(|error| AdminReply::Failed(error.to_string()))
             }
             AdminRequest::Verify => {
-                return self.run_long(replies, |host, progress| host.verify(progress));
+                return self.run_long(replies, |host, progress| host.verify(progress)).await;
             }
             AdminRequest::Ban { .. }
             | AdminRequest::Unban { .. }
@@ -201,9 +255,9 @@ impl Host {
             | AdminRequest::Role { .. }
             | AdminRequest::TokenMint { .. }
             | AdminRequest::TokenList
-            | AdminRequest::TokenRevoke { .. } => self.decide(&request).await,
+            | AdminRequest::TokenRevoke { .. } => self.decide(request).await,
         };
-        replies.end(reply);
+        Some((reply, replies))
     }
 
     /// Makes a decision, writes it down, and lets the running world feel it.
@@ -254,6 +308,7 @@ impl Host {
             | AdminRequest::Unban { .. }
             | AdminRequest::BanList
             | AdminRequest::Move { .. }
+            | AdminRequest::Erase { .. }
             | AdminRequest::Role { .. }
             | AdminRequest::Announce { .. }
             | AdminRequest::TokenMint { .. }
@@ -263,6 +318,7 @@ impl Host {
             | AdminRequest::Stop { .. }
             | AdminRequest::Reload
             | AdminRequest::Verify
+            | AdminRequest::Audit { .. }
             | AdminRequest::ShardList => {}
         }
     }
@@ -271,13 +327,15 @@ impl Host {
         Making { mint, world: self.tokens.world, now_s: clock::unix_s(), seed: rng::random() }
     }
 
+    /// Returns which person `who` means.
+    fn person(&self, who: &Who) -> Result<PersonId, DecisionError> {
+        let mint = Mint::new(&self.tokens.identity);
+        let context = self.context(&mint);
+        person(&context.with(&Names(&self.lobby.directory)), who)
+    }
+
     async fn order(&self, who: &Who, order: impl FnOnce(PersonId) -> Order) -> AdminReply {
-        let found = {
-            let mint = Mint::new(&self.tokens.identity);
-            let context = self.context(&mint);
-            person(&context.with(&Names(&self.lobby.directory)), who)
-        };
-        match found {
+        match self.person(who) {
             Ok(person) => self.tell(order(person), "done").await,
             Err(error) => AdminReply::Failed(error.to_string()),
         }
@@ -312,22 +370,27 @@ impl Host {
         reply
     }
 
-    /// Does what takes long on a thread of its own, with progress.
-    fn run_long(
+    /// Does what takes long on a thread of its own, with progress; nobody who stops the server
+    /// waits for it.
+    async fn run_long(
         &self,
         replies: Replies,
         work: impl FnOnce(&Self, &dyn Fn(&str, u64, u64)) -> AdminReply + Send + 'static,
-    ) {
+    ) -> Option<(AdminReply, Replies)> {
         let host = self.clone();
+        let (done, is_done) = oneshot::channel();
         let work = move || {
             let reply = work(&host, &|what, done, total| {
                 replies.progress(Progress { what: what.into(), done, total });
             });
-            replies.end(reply);
+            if done.send((reply, replies)).is_err() {
+                error!("nobody hears any more what came of an operator's request");
+            }
         };
         if let Err(error) = std::thread::Builder::new().name("operation".into()).spawn(work) {
             error!(%error, "no thread for an operator's request");
         }
+        is_done.await.ok()
     }
 
     fn back_up(&self, to: Option<&str>, progress: &dyn Fn(&str, u64, u64)) -> AdminReply {
@@ -375,9 +438,9 @@ impl<'a> Making<'a> {
 }
 
 impl Operate for Host {
-    fn operate(&self, _: Operator, request: AdminRequest, replies: Replies) {
+    fn operate(&self, operator: Operator, request: AdminRequest, replies: Replies) {
         let host = self.clone();
-        tokio::spawn(async move { host.carry_out(request, replies).await });
+        tokio::spawn(async move { host.carry_out(operator, request, replies).await });
     }
 }
 

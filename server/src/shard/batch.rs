@@ -73,8 +73,10 @@ pub enum Command {
     },
     /// Speaks to those near.
     Say {
-        /// Who.
+        /// Through which avatar.
         avatar: EntityId,
+        /// Who: the avatar's owner, or who drives it in their stead.
+        speaker: Speaker,
         /// The client's number for it.
         request: u32,
         /// Whether only those at arm's length shall hear.
@@ -122,6 +124,15 @@ pub enum Command {
         /// What.
         ended: OfferEnded,
     },
+}
+
+/// Who speaks, as others are told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Speaker {
+    /// The person.
+    pub person: PersonId,
+    /// Their name.
+    pub name: String,
 }
 
 impl Command {

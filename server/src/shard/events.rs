@@ -9,7 +9,7 @@ use protocol::rules::Event;
 use protocol::utterance::Utterance;
 
 use super::Shard;
-use super::batch::{Change, Entry, Letter, Perceived, Ripple, StepOutput};
+use super::batch::{Change, Entry, Letter, Perceived, Ripple, Speaker, StepOutput};
 use super::entities::About;
 
 impl Shard {
@@ -27,20 +27,16 @@ impl Shard {
     /// Speaks to those near.
     pub(super) fn say(
         &mut self,
-        id: EntityId,
+        (id, speaker): (EntityId, Speaker),
         request: u32,
         whisper: bool,
         utterance: Utterance,
         output: &mut StepOutput,
     ) {
         let Some(avatar) = self.avatars.get(&id) else { return };
-        let name = match &avatar.about.being {
-            Being::Avatar { name, .. } => name.clone(),
-            Being::Thing { .. } => String::new(),
-        };
+        let Speaker { person, name } = speaker;
         let to = if whisper { Audience::Whisper } else { Audience::Nearby };
-        let heard =
-            Heard { tick: self.tick, person: avatar.person, avatar: Some(id), name, to, utterance };
+        let heard = Heard { tick: self.tick, person, avatar: Some(id), name, to, utterance };
         let reach_cm = if whisper { self.rules.whisper_cm } else { self.rules.nearby_cm };
         let place = avatar.body.position();
         if let Some(viewer) = &avatar.viewer {

@@ -1,10 +1,11 @@
 //! Driving somebody else's avatar: only while it is lent, and not a moment longer.
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use protocol::close::CloseCode;
 use protocol::ids::EntityId;
 use protocol::io::{ConnectError, ConnectOptions};
-use protocol::message::common::Lending;
+use protocol::message::client::Degree;
+use protocol::message::common::{Audience, Lending};
 use protocol::rules::Why;
 use protocol::session::{Answer, Outcome};
 use protocol::units::Yaw;
@@ -85,6 +86,38 @@ fn a_lent_avatar_is_driven_until_it_is_recalled() -> Result<()> {
         assert!(matches!(recalled, Answer::Done { .. }), "{recalled:?}");
         check_has_ended(&mut ben_drives).await?;
         check_is_not_lent(driving(&ben, of_ada)).await
+    })
+}
+
+#[test]
+fn a_borrower_speaks_in_their_own_name() -> Result<()> {
+    run(async {
+        let server = ServerProcess::start(&[&super::EASY[..], &["chat.nearby_m=100"]].concat())?;
+        let (ada, ben) = (options(&server, "Ada")?, options(&server, "Ben")?);
+        let cleo = Guest::join(&server, "Cleo").await?;
+        let as_ben = Guest::enter(&server, ben.clone()).await?;
+        let of_ada = lend(&server, &ada, &as_ben, unix_s() + 100).await?;
+        as_ben.client.leave().await;
+        let driver = Guest::enter(&server, driving(&ben, of_ada)).await?;
+        cleo.sees("Ada").await?;
+        driver.say(Audience::Nearby, "it is only me").await?;
+        cleo.hears("it is only me").await?;
+        let heard = cleo.client.look(|view| view.replica.log().heard.back().cloned());
+        let heard = heard.context("something was heard")?;
+        assert_eq!((heard.person, heard.name.as_str()), (driver.person(), "Ben"));
+        assert_eq!(heard.avatar, Some(of_ada), "the words come from where Ada's avatar stands");
+
+        // Who does not want to hear Ben does not hear him through Ada's avatar either.
+        cleo.client.ignore(driver.person(), Degree::Mute)?;
+        // What is done in order by one session is done when the next thing is answered.
+        cleo.say(Audience::Nearby, "not you").await?;
+        driver.say(Audience::Nearby, "psst").await?;
+        driver.client.leave().await;
+        let owner = Guest::enter(&server, ada).await?;
+        owner.say(Audience::Nearby, "and now it is me").await?;
+        cleo.hears("and now it is me").await?;
+        assert!(!cleo.heard("psst"));
+        Ok(())
     })
 }
 

@@ -33,7 +33,7 @@ use crate::shard::viewer::{ClientKey, Told};
 use crate::ticket::LastStay;
 
 /// Milliseconds after which what was found out about somebody is too old to go by.
-const EXAMINED_MS_MAX: u64 = 30_000;
+pub(super) const EXAMINED_MS_MAX: u64 = 30_000;
 
 /// Seconds after which a client that met a full world may try again.
 const FULL_RETRY_S: u32 = 30;
@@ -64,10 +64,12 @@ impl GatewayActor {
         if self.is_stale(&examined) {
             return Err(Unseated::Stale);
         }
-        let Examined { admitted, owner, things, ticket, hello, subjects, .. } = examined;
+        self.check_forgetting(&examined)?;
+        let Examined { admitted, owner, things, ticket, hello, subjects, at_ms, .. } = examined;
         let person = admitted.person;
         // Whoever is here already is kept as they are; the store may lag behind by seconds.
         let mut record = self.people.get(&owner.person).cloned().unwrap_or(owner);
+        let lent_to_forgotten = self.recall_from_forgotten(&mut record, at_ms);
         let avatar = record.avatar;
         let is_owner = record.person == person;
         let drives_until_s = self.check_again(&record, &admitted, &subjects)?;
@@ -81,6 +83,12 @@ impl GatewayActor {
         self.next_client += 1;
         if is_owner {
             record.name.clone_from(&name);
+            record.seen_s = clock::unix_s();
+        }
+        // When a guest was here last must not be known from memory alone: their ticket, which is
+        // as old as this, has to outlive what is kept of them.
+        if lent_to_forgotten || record.is_guest && is_owner {
+            self.save_people(std::slice::from_ref(&record));
         }
         self.seat(client, &record, things);
         self.people.insert(record.person, record.clone());
@@ -203,14 +211,18 @@ impl GatewayActor {
 
     /// Puts out whoever drives this avatar, and the person's own earlier connection.
     fn replace(&mut self, person: PersonId, avatar: EntityId) {
-        let replaced: Vec<ClientKey> = self
+        let replaced: Vec<(ClientKey, PersonId)> = self
             .clients
             .iter()
             .filter(|(_, client)| client.person == person || client.avatar == avatar)
-            .map(|(&key, _)| key)
+            .map(|(&key, client)| (key, client.person))
             .collect();
-        for client in replaced {
-            let why = "the same person came in from elsewhere";
+        for (client, driver) in replaced {
+            let why = if driver == person {
+                "the same person came in from elsewhere"
+            } else {
+                "the avatar's owner came in and drives it"
+            };
             self.put_out(client, &Refusal::for_good(CloseCode::Replaced, why));
         }
     }
@@ -366,6 +378,7 @@ impl GatewayActor {
             let going = self.going.get_mut(&place.avatar);
             let Some(mut record) = going.and_then(|going| going.record.take()) else { continue };
             (record.position, record.yaw) = (place.position, place.yaw);
+            record.seen_s = clock::unix_s();
             self.save_people(&[record]);
         }
     }

@@ -27,6 +27,9 @@ const UNKNOWN: Number = Number(u64::MAX);
 /// Missed ticks that count at once: a second's, so that one long pause does not slow a world.
 const MISSED_MAX: u32 = 20;
 
+/// Seconds after which it is written down again that somebody who stands still is here.
+const SEEN_EVERY_S: u64 = 3_600;
+
 /// Ticks between two looks at where everyone is, for the operators' map.
 const PICTURE_TICKS: u64 = 5;
 
@@ -266,6 +269,7 @@ impl GatewayActor {
         self.append_unsaved();
         self.recover_lost(ctx);
         self.settle_going();
+        self.settle_forgetting();
         self.ask_again();
         if self.beat.is_survey {
             self.save_positions();
@@ -310,9 +314,12 @@ impl GatewayActor {
     /// Writes down where everyone is, and what time it is: softly, for a crash costs seconds.
     fn save_positions(&mut self) {
         let mut changed = Vec::new();
+        let now_s = crate::io::clock::unix_s();
         for place in self.whereabouts.values().flatten() {
             let Some(record) = self.people.get_mut(&place.person) else { continue };
-            if (record.position, record.yaw) != (place.position, place.yaw) {
+            let is_long_seen = now_s.saturating_sub(record.seen_s) >= SEEN_EVERY_S;
+            if is_long_seen || (record.position, record.yaw) != (place.position, place.yaw) {
+                record.seen_s = now_s;
                 (record.position, record.yaw) = (place.position, place.yaw);
                 changed.push(record.clone());
             }

@@ -8,6 +8,7 @@ use protocol::message::server::{Done, Notice, Refused};
 use protocol::rules::Why;
 
 use super::GatewayActor;
+use crate::cli::span::Span;
 use crate::io::clock;
 use crate::people::{Lent, PersonRecord};
 use crate::rows;
@@ -130,15 +131,32 @@ impl GatewayActor {
     fn lend(&mut self, client: ClientKey, request: u32, lending: &Lending) {
         let lent = Lent { to: lending.to, ends_at: lending.ends_at };
         let now_s = clock::unix_s();
-        self.change_lendings(client, request, lending.avatar, |record| record.lend(lent, now_s));
+        let is_lent = self.change_lendings(client, request, lending.avatar, |record| {
+            record.lend(lent, now_s).map(|()| true)
+        });
+        if is_lent {
+            self.tell_borrower(client, lending, now_s);
+        }
+    }
+
+    /// Tells somebody who is here what they were lent; otherwise they could not know its id.
+    fn tell_borrower(&mut self, owner: ClientKey, lending: &Lending, now_s: u64) {
+        let Some(owner) = self.clients.get(&owner) else { return };
+        let (person, name) = (owner.person, &owner.name);
+        let span = Span(lending.ends_at.saturating_sub(now_s));
+        let text = format!("{name} lends you the avatar {} for {span}", lending.avatar);
+        let borrower = self.clients.iter().find(|(_, client)| {
+            client.person == lending.to && !client.ignored.contains_key(&person)
+        });
+        if let Some((&borrower, _)) = borrower {
+            self.send(borrower, &Notice { text }.into());
+        }
     }
 
     fn recall(&mut self, client: ClientKey, request: u32, recall: &Recall) {
         let to = recall.to;
-        let is_changed = self.change_lendings(client, request, recall.avatar, |record| {
-            record.recall(to);
-            Ok(())
-        });
+        let is_changed =
+            self.change_lendings(client, request, recall.avatar, |record| Ok(record.recall(to)));
         if !is_changed || self.owners.get(&recall.avatar) == Some(&to) {
             return;
         }
@@ -150,34 +168,42 @@ impl GatewayActor {
         }
     }
 
-    /// Changes who may drive an avatar: only its owner can; kept before it is confirmed.
+    /// Changes who may drive an avatar: only its owner can; kept before it is confirmed, together
+    /// with all to whom it is lent then.
     ///
-    /// Returns whether it was changed.
+    /// Returns whether it was changed, as `change` does.
     fn change_lendings(
         &mut self,
         client: ClientKey,
         request: u32,
         avatar: EntityId,
-        change: impl FnOnce(&mut PersonRecord) -> Result<(), String>,
+        change: impl FnOnce(&mut PersonRecord) -> Result<bool, String>,
     ) -> bool {
         let Some(place) = self.clients.get(&client) else { return false };
         let person = place.person;
         let changed = match self.people.get_mut(&person) {
-            Some(record) if record.avatar == avatar => change(record).map(|()| record.clone()),
+            Some(record) if record.avatar == avatar => {
+                change(record).map(|is_changed| (is_changed, record.clone()))
+            }
             Some(_) | None => Err("only its owner can lend an avatar".into()),
         };
-        let record = match changed {
-            Ok(record) => record,
+        let (is_changed, record) = match changed {
+            Ok(changed) => changed,
             Err(why) => {
                 self.send(client, &Refused { request, why: Why::Forbidden }.into());
                 self.send(client, &Notice { text: why }.into());
                 return false;
             }
         };
+        let text = Some(record.lendings_told(clock::unix_s()));
+        let done = Done { request, tick: self.now(), text };
+        if !is_changed {
+            self.send(client, &done.into());
+            return false;
+        }
         let mut batch = Batch::new();
         batch.put(Tree::People, rows::person_key(person), rows::person_row(&record));
         let number = self.append(batch);
-        let done = Done { request, tick: self.now(), text: None };
         self.post.keep(number, client, done.into());
         true
     }

@@ -2,16 +2,25 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio::runtime::Runtime;
 
 use super::{Bar, World, say};
-use crate::admin::{AdminReply, AdminRequest};
+use crate::admin::{AdminReply, AdminRequest, Who};
 use crate::admission::access::ACCESS_FILE;
+use crate::admission::bans::Subject;
+use crate::audit as trail;
 use crate::cli::{Exit, Failure};
 use crate::config::Settings;
-use crate::io::clock;
+use crate::io::audit::{self, Auditor};
 use crate::io::files::{self, IDENTITY_FILE};
-use crate::io::launch::{Place, decide_on_files};
+use crate::io::launch::{Place, decide_locked, decide_on_files, read_access, write_access};
+use crate::io::operator::people::erased;
 use crate::io::store::{SledStore, StoreOptions, check, restore as restoring, rewrite};
+use crate::io::{clock, forget};
+use crate::rows;
+use crate::store::{Batch, Store, Tree};
 use crate::world::{MANIFEST_FILE, Manifest};
 
 /// Folder for backups in a world's folder, unless the settings name another.
@@ -23,8 +32,33 @@ pub(super) fn ask(
     request: &AdminRequest,
     bar: &Bar,
 ) -> Result<Option<AdminReply>, Failure> {
-    if let AdminRequest::Backup { to } = request {
-        return backup(world, to.as_deref(), bar).map(Some);
+    match request {
+        AdminRequest::Backup { .. }
+        | AdminRequest::Erase { .. }
+        | AdminRequest::Ban { .. }
+        | AdminRequest::Unban { .. }
+        | AdminRequest::Mute { .. }
+        | AdminRequest::Unmute { .. }
+        | AdminRequest::Role { .. }
+        | AdminRequest::TokenMint { .. }
+        | AdminRequest::TokenRevoke { .. } => return change(world, request, bar).map(Some),
+        AdminRequest::Audit { last } => {
+            let store = open(world, bar)?;
+            let reply = audit::reply(&*store, *last);
+            close(store)?;
+            return Ok(Some(reply));
+        }
+        AdminRequest::Status
+        | AdminRequest::PlayerList
+        | AdminRequest::Kick { .. }
+        | AdminRequest::BanList
+        | AdminRequest::Move { .. }
+        | AdminRequest::Announce { .. }
+        | AdminRequest::TokenList
+        | AdminRequest::Stop { .. }
+        | AdminRequest::Reload
+        | AdminRequest::Verify
+        | AdminRequest::ShardList => {}
     }
     if *request == AdminRequest::Verify {
         let show = &mut |done, total| bar.count("reading", done, total);
@@ -35,7 +69,96 @@ pub(super) fn ask(
     Ok(decide_on_files(&world.data, &world.manifest, request)?)
 }
 
-fn backup(world: &World, to: Option<&str>, bar: &Bar) -> Result<AdminReply, Failure> {
+fn open(world: &World, bar: &Bar) -> Result<Arc<SledStore>, Failure> {
+    let show = &mut |done, total| bar.count("reading", done, total);
+    Ok(Arc::new(SledStore::open(&world.data, StoreOptions::default(), show)?))
+}
+
+fn close(store: Arc<SledStore>) -> Result<(), Failure> {
+    if let Some(store) = Arc::into_inner(store) {
+        store.close()?;
+    }
+    Ok(())
+}
+
+/// Carries out what changes something, and writes it down before and after.
+fn change(world: &World, request: &AdminRequest, bar: &Bar) -> Result<AdminReply, Failure> {
+    let store = open(world, bar)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    let runtime = runtime.map_err(|error| Failure::new(Exit::Failed, error))?;
+    let auditor = Auditor::open(Arc::clone(&store) as Arc<dyn Store>)?;
+    let who = match files::own_uid() {
+        Some(uid) => format!("uid {uid}, no server"),
+        None => "no server".to_owned(),
+    };
+    let target = trail::target(request).and_then(|who| match who {
+        Who::Subject(subject) => Some(subject.to_string()),
+        Who::Name(_) => None,
+    });
+    let what = trail::words(request, target.as_deref());
+    let entry = runtime.block_on(auditor.begin(who, what))?;
+    let done = carry_out(world, request, (&store, &runtime), bar);
+    let reply = done.as_ref().map_or_else(|bad| AdminReply::Failed(bad.to_string()), Clone::clone);
+    runtime.block_on(auditor.end(entry, &reply))?;
+    drop(auditor);
+    close(store)?;
+    done
+}
+
+fn carry_out(
+    world: &World,
+    request: &AdminRequest,
+    (store, runtime): (&Arc<SledStore>, &Runtime),
+    bar: &Bar,
+) -> Result<AdminReply, Failure> {
+    if let AdminRequest::Backup { to } = request {
+        return backup(world, to.as_deref(), store, bar);
+    }
+    if let AdminRequest::Erase { who } = request {
+        let reply = erase(world, who, &**store)?;
+        runtime.block_on(store.flush())?;
+        return Ok(reply);
+    }
+    let reply = decide_locked(&world.data, &world.manifest, request)?;
+    reply.ok_or_else(|| Failure::new(Exit::Failed, "this is no decision"))
+}
+
+/// Erases what is kept of somebody. Nobody is in while no server runs.
+fn erase(world: &World, who: &Who, store: &dyn Store) -> Result<AdminReply, Failure> {
+    let person = match who {
+        Who::Subject(Subject::Person(person)) => *person,
+        Who::Subject(Subject::Key(key)) => key.person(),
+        Who::Subject(Subject::Address(_)) | Who::Name(_) => {
+            let why = format!("while no server runs, `{who}` is nobody; use their id (p-1f)");
+            return Err(Failure::new(Exit::Refused, why));
+        }
+    };
+    let before = read_access(&world.data)?;
+    let mut access = before.clone();
+    access.forget(person);
+    if access != before {
+        write_access(&world.data, &access)?;
+    }
+    let count = forget::forget(store, person)?;
+    for mut lender in forget::people_who(store, |record| record.lends_to(person))? {
+        lender.recall(person);
+        let mut batch = Batch::new();
+        let key = rows::person_key(lender.person);
+        batch.put(Tree::People, key, rows::person_row(&lender));
+        store.append(batch)?;
+    }
+    if count == 0 {
+        return Ok(AdminReply::Failed(format!("nothing is kept of {person}")));
+    }
+    Ok(AdminReply::Done(erased(person)))
+}
+
+fn backup(
+    world: &World,
+    to: Option<&str>,
+    store: &SledStore,
+    bar: &Bar,
+) -> Result<AdminReply, Failure> {
     let now_s = clock::unix_s();
     let to = match to {
         Some(path) => PathBuf::from(path),
@@ -46,10 +169,7 @@ fn backup(world: &World, to: Option<&str>, bar: &Bar) -> Result<AdminReply, Fail
         }
     };
     let show = &mut |done, total| bar.count("writing", done, total);
-    let store = SledStore::open(&world.data, StoreOptions::default(), show)?;
-    let written = store.backup(&to, now_s, show);
-    store.close()?;
-    written?;
+    store.backup(&to, now_s, show)?;
     Ok(AdminReply::Done(format!("wrote {}", to.display())))
 }
 

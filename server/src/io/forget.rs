@@ -1,0 +1,144 @@
+//! Takes what is kept of a person out of the store, and their key with it.
+//!
+//! The same for the running server, which makes the person nobody first, and for the command line
+//! on the files of a world that nobody runs. Who is to be forgotten is decided elsewhere.
+
+use protocol::ids::PersonId;
+
+use crate::io::lobby::{damaged, for_each_record};
+use crate::people::PersonRecord;
+use crate::rows;
+use crate::store::{BATCH_CHANGES_MAX, Batch, Key, Store, StoreError, Stored, Tree};
+
+/// Where records of people lie under their own keys.
+const TREES: [Tree; 2] = [Tree::People, Tree::Minds];
+
+/// Deletes every record of a person and destroys their key; returns how many records there were.
+///
+/// What is left of the bytes, here and in every backup, can never be read again once this returns;
+/// that the records are off the lists is durable with the store's next flush. Called again, it goes
+/// on where a crash ended it. The person must not be in the world.
+///
+/// # Errors
+/// The store's; call again.
+pub fn forget(store: &dyn Store, person: PersonId) -> Result<usize, StoreError> {
+    let mut rows = Vec::new();
+    for tree in TREES {
+        for_each_record(store, tree, &Key::person(person), |key, _| {
+            rows.push((tree, key.clone()));
+            Ok(())
+        })?;
+    }
+    let count = rows.len();
+    if let Some(record) = record_of(store, person)? {
+        rows.push((Tree::World, rows::owner_key(record.avatar)));
+    }
+    for page in rows.chunks(BATCH_CHANGES_MAX) {
+        let mut batch = Batch::new();
+        for (tree, key) in page {
+            batch.delete(*tree, key.clone());
+        }
+        store.append(batch)?;
+    }
+    store.erase(person)?;
+    Ok(count)
+}
+
+/// Returns what is stored of a person, nothing if they were never here or were erased.
+///
+/// # Errors
+/// The store's, or that a newer version wrote it.
+pub fn record_of(store: &dyn Store, person: PersonId) -> Result<Option<PersonRecord>, StoreError> {
+    let stored = store.read(Tree::People, &rows::person_key(person))?;
+    let Some(record) = stored.and_then(Stored::live) else { return Ok(None) };
+    rows::read_person(&record).map(Some).map_err(|bad| damaged(&bad))
+}
+
+/// Returns every stored person that `is_wanted`. It reads all of them: never on a ticking thread.
+///
+/// # Errors
+/// As [`record_of`].
+pub fn people_who(
+    store: &dyn Store,
+    mut is_wanted: impl FnMut(&PersonRecord) -> bool,
+) -> Result<Vec<PersonRecord>, StoreError> {
+    let mut found = Vec::new();
+    for_each_record(store, Tree::People, &Key::space(Key::PERSON), |_, stored| {
+        if let Some(record) = stored.live().filter(rows::is_person) {
+            let record = rows::read_person(&record).map_err(|bad| damaged(&bad))?;
+            if is_wanted(&record) {
+                found.push(record);
+            }
+        }
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use protocol::ids::EntityId;
+    use protocol::message::common::Appearance;
+    use protocol::units::{Position, Yaw};
+
+    use super::*;
+    use crate::people::Lent;
+    use crate::store::MemoryStore;
+
+    const ADA: PersonId = PersonId(1);
+    const BEN: PersonId = PersonId(2);
+
+    fn record(person: PersonId) -> PersonRecord {
+        PersonRecord {
+            person,
+            name: "Somebody".into(),
+            avatar: EntityId(10 + person.0),
+            appearance: Appearance::default(),
+            position: Position::default(),
+            yaw: Yaw::NORTH,
+            ignored: BTreeMap::new(),
+            lendings: Vec::new(),
+            is_guest: false,
+            seen_s: 0,
+        }
+    }
+
+    fn world() -> MemoryStore {
+        let store = MemoryStore::new(1);
+        for person in [ADA, BEN] {
+            store.enroll(person).unwrap();
+            let mut record = record(person);
+            if person == BEN {
+                record.lend(Lent { to: ADA, ends_at: 100 }, 0).unwrap();
+            }
+            let mut batch = Batch::new();
+            batch.put(Tree::People, rows::person_key(person), rows::person_row(&record));
+            batch.put(Tree::World, rows::owner_key(record.avatar), rows::owner_row(person));
+            store.append(batch).unwrap();
+        }
+        store
+    }
+
+    #[test]
+    fn nothing_of_the_forgotten_is_left_and_all_of_the_others() {
+        let store = world();
+        assert_eq!(forget(&store, ADA), Ok(1));
+        assert_eq!(record_of(&store, ADA), Ok(None));
+        assert_eq!(store.read(Tree::World, &rows::owner_key(EntityId(11))), Ok(None));
+        assert_eq!(store.read(Tree::People, &rows::person_key(ADA)), Ok(None));
+        let mut batch = Batch::new();
+        batch.put(Tree::People, rows::person_key(ADA), rows::person_row(&record(ADA)));
+        assert_eq!(store.append(batch), Err(StoreError::NotEnrolled { person: ADA }));
+        assert!(record_of(&store, BEN).unwrap().is_some());
+        assert_eq!(forget(&store, ADA), Ok(0), "again is no harm");
+    }
+
+    #[test]
+    fn those_who_lend_to_somebody_are_found() {
+        let found = people_who(&world(), |record| record.lends_to(ADA)).unwrap();
+        assert_eq!(found.iter().map(|record| record.person).collect::<Vec<_>>(), [BEN]);
+        assert!(people_who(&world(), |record| record.lends_to(BEN)).unwrap().is_empty());
+    }
+}

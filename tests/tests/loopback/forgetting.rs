@@ -1,0 +1,198 @@
+//! What is kept of people ends: an operator erases somebody, and guests who stay away are
+//! forgotten. Nothing brings it back, and nobody else loses anything.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use protocol::close::CloseCode;
+use protocol::ids::{EntityId, PersonId};
+use protocol::io::{ConnectError, ConnectOptions};
+use protocol::message::common::Lending;
+use protocol::rules::{Act, Verb};
+use protocol::session::{Answer, Outcome};
+use server::io::clock::unix_s;
+use server::io::forget::record_of;
+use server::io::store::{SledStore, StoreOptions};
+use server::people::PersonRecord;
+use server::rows;
+use server::store::{Batch, Store, Tree};
+use tests::guest::{Guest, PATIENCE, options, refused, run};
+use tests::process::{ServerProcess, text};
+
+use super::server;
+
+/// The exit code of a command that the server refused.
+const REFUSED: i32 = 3;
+
+const DAY_S: u64 = 86_400;
+
+fn key_file(world: &Path, person: PersonId) -> PathBuf {
+    world.join("keys").join(format!("{:016x}", person.0))
+}
+
+/// Returns what is stored of somebody in a world that nobody runs.
+fn stored(world: &Path, person: PersonId) -> Result<Option<PersonRecord>> {
+    let store = SledStore::open(world, StoreOptions::default(), &mut |_, _| {})?;
+    let record = record_of(&store, person)?;
+    store.close()?;
+    Ok(record)
+}
+
+async fn lend(owner: &Guest, to: PersonId) -> Result<()> {
+    let lending = Lending { avatar: owner.avatar(), to, ends_at: unix_s() + 1_000 };
+    let lent = owner.client.lend(lending).await?;
+    ensure!(matches!(lent, Answer::Done { .. }), "{lent:?}");
+    Ok(())
+}
+
+async fn check_is_not_lent(me: &ConnectOptions, avatar: EntityId) -> Result<()> {
+    let driving = ConnectOptions { drive: Some(avatar), reconnects: false, ..me.clone() };
+    let ConnectError::Refused { code, why, .. } = refused(driving).await? else {
+        bail!("not refused as it should be");
+    };
+    assert_eq!(code, CloseCode::Unauthorized, "{why}");
+    assert!(why.ends_with("is not lent to you; ask its owner"), "{why}");
+    Ok(())
+}
+
+/// Gives somebody something to hold.
+async fn gather(guest: &Guest) -> Result<()> {
+    let (brushwood, at) = guest.nearest("brushwood").await?;
+    guest.go_to(at, 120).await?;
+    guest.does(Act::on(Verb::Gather, brushwood)).await?;
+    guest.held("wood").await?;
+    Ok(())
+}
+
+#[test]
+fn the_erased_come_back_as_newcomers_and_no_backup_brings_anything_back() -> Result<()> {
+    run(async {
+        let mut server = server()?;
+        let (ada, ben, cleo) =
+            (options(&server, "Ada")?, options(&server, "Ben")?, options(&server, "Cleo")?);
+        let as_ben = Guest::enter(&server, ben.clone()).await?;
+        let mut as_ada = Guest::enter(&server, ada.clone()).await?;
+        let as_cleo = Guest::enter(&server, cleo.clone()).await?;
+        let (person, old_avatar) = (as_ada.person(), as_ada.avatar());
+        let (of_ben, of_cleo) = (as_ben.avatar(), as_cleo.avatar());
+        gather(&as_ada).await?;
+        lend(&as_ada, as_ben.person()).await?;
+        // Ben is away and Cleo is here when it ends what they lend.
+        lend(&as_ben, person).await?;
+        lend(&as_cleo, person).await?;
+        as_ben.client.leave().await;
+        let key = key_file(&server.world(), person);
+        assert!(key.is_file());
+        let backup = server.folder().path().join("old.backup");
+        server.ask(&["backup", "--to", &backup.display().to_string()])?;
+
+        let told = server.ask(&["player", "erase", &person.to_string(), "--yes"])?;
+        assert!(told.starts_with(&format!("everything kept of {person} is erased")), "{told}");
+        assert!(!key.exists(), "their key is gone as soon as that is confirmed");
+        let outcome = as_ada.ends().await?;
+        let is_put_out = matches!(outcome, Outcome::Refused { code: CloseCode::Kicked, .. });
+        assert!(is_put_out, "{outcome:?}");
+
+        check_is_not_lent(&ben, old_avatar).await?;
+        check_is_not_lent(&ada, of_ben).await?;
+        check_is_not_lent(&ada, of_cleo).await?;
+        let newcomer = Guest::enter(&server, ada.clone()).await?;
+        assert_eq!(newcomer.person(), person, "who they are is their key's to say");
+        assert_ne!(newcomer.avatar(), old_avatar, "all else is new");
+        assert!(newcomer.holding().is_empty());
+        newcomer.client.leave().await;
+        as_cleo.client.leave().await;
+
+        assert!(server.stop()?.success());
+        let told = server.ask(&["restore", &backup.display().to_string(), "--into", "old"])?;
+        assert!(told.contains("without 2 of people who were erased"), "{told}");
+        let restored = server.folder().path().join("old");
+        assert_eq!(stored(&restored, person)?, None, "her old record stays shut");
+        assert!(stored(&server.world(), person)?.is_some(), "her new one does not");
+        Ok(())
+    })
+}
+
+#[test]
+fn somebody_is_erased_while_no_server_runs() -> Result<()> {
+    run(async {
+        let mut server = server()?;
+        let (ada, ben) = (options(&server, "Ada")?, options(&server, "Ben")?);
+        let as_ada = Guest::enter(&server, ada.clone()).await?;
+        let as_ben = Guest::enter(&server, ben.clone()).await?;
+        let (person, old_avatar, of_ben) = (as_ada.person(), as_ada.avatar(), as_ben.avatar());
+        lend(&as_ben, person).await?;
+        as_ada.client.leave().await;
+        as_ben.client.leave().await;
+        assert!(server.stop()?.success());
+
+        let question = server.command(&["player", "erase", &person.to_string()])?;
+        assert!(!question.status.success(), "nobody is at the terminal");
+        assert!(text(&question.stderr).contains("say --yes"), "{}", text(&question.stderr));
+        assert!(key_file(&server.world(), person).is_file(), "and nothing was erased");
+        server.ask(&["player", "erase", &person.to_string(), "--yes"])?;
+        assert!(!key_file(&server.world(), person).exists());
+        let again = server.command(&["player", "erase", &person.to_string(), "--yes"])?;
+        assert_eq!(again.status.code(), Some(REFUSED));
+        let why = text(&again.stderr);
+        assert_eq!(why, format!("ecumene: nothing is kept of {person}\n"));
+
+        server.restart()?;
+        check_is_not_lent(&ada, of_ben).await?;
+        let newcomer = Guest::enter(&server, ada).await?;
+        assert_ne!(newcomer.avatar(), old_avatar);
+        let unknown = server.command(&["player", "erase", "p-1234", "--yes"])?;
+        assert_eq!(unknown.status.code(), Some(REFUSED), "{}", text(&unknown.stdout));
+        Ok(())
+    })
+}
+
+/// Moves the last visit of somebody into the past, while no server runs.
+fn age(world: &Path, person: PersonId, days: u64) -> Result<()> {
+    let store = SledStore::open(world, StoreOptions::default(), &mut |_, _| {})?;
+    let record = record_of(&store, person)?.context("somebody who was here")?;
+    let seen_s = record.seen_s - days * DAY_S;
+    let mut batch = Batch::new();
+    let row = rows::person_row(&PersonRecord { seen_s, ..record });
+    batch.put(Tree::People, rows::person_key(person), row);
+    store.append(batch)?;
+    store.close()?;
+    Ok(())
+}
+
+#[test]
+fn guests_who_stay_away_are_forgotten_and_nobody_else() -> Result<()> {
+    run(async {
+        let mut server =
+            ServerProcess::start(&[&super::EASY[..], &["admission.guest_days=3"]].concat())?;
+        let with_key = options(&server, "Ada")?;
+        let guest =
+            |name: &str| ConnectOptions { identity: None, name: name.into(), ..with_key.clone() };
+        let mut people = Vec::new();
+        for options in [guest("Gone"), guest("Back"), with_key.clone()] {
+            let visitor = Guest::enter(&server, options).await?;
+            people.push(visitor.person());
+            visitor.client.leave().await;
+        }
+        let [gone, back, ada] = people[..] else { bail!("three people") };
+        assert!(server.stop()?.success());
+        age(&server.world(), gone, 4)?;
+        age(&server.world(), back, 2)?;
+        age(&server.world(), ada, 400)?;
+
+        server.restart()?;
+        let is_gone = async {
+            while key_file(&server.world(), gone).exists() {
+                tokio::time::sleep(std::time::Duration::from_millis(25)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, is_gone).await.context("the guest is still kept")?;
+        assert!(server.stop()?.success());
+        assert_eq!(stored(&server.world(), gone)?, None);
+        for kept in [back, ada] {
+            assert!(key_file(&server.world(), kept).is_file());
+            assert!(stored(&server.world(), kept)?.is_some());
+        }
+        Ok(())
+    })
+}
