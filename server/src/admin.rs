@@ -137,6 +137,15 @@ pub enum AdminRequest {
     Verify,
     /// Which shards there are.
     ShardList,
+    /// What people share.
+    AssetList,
+    /// Removes what people share.
+    AssetRemove {
+        /// The hash of the content, as 64 hexadecimal digits.
+        hash: String,
+        /// Whose; nothing: everybody's.
+        owner: Option<PersonId>,
+    },
 }
 
 impl AdminRequest {
@@ -163,6 +172,8 @@ impl AdminRequest {
             Self::Reload => "reload",
             Self::Verify => "verify",
             Self::ShardList => "shards",
+            Self::AssetList => "asset list",
+            Self::AssetRemove { .. } => "asset remove",
         }
     }
 
@@ -171,7 +182,12 @@ impl AdminRequest {
     pub const fn only_looks(&self) -> bool {
         matches!(
             self,
-            Self::Status | Self::PlayerList | Self::BanList | Self::TokenList | Self::ShardList
+            Self::Status
+                | Self::PlayerList
+                | Self::BanList
+                | Self::TokenList
+                | Self::ShardList
+                | Self::AssetList
         )
     }
 }
@@ -249,6 +265,8 @@ pub enum AdminReply {
     },
     /// Which shards there are.
     Shards(Vec<ShardStatus>),
+    /// What people share.
+    Assets(Vec<SharedAsset>),
     /// The configuration was read again.
     Reloaded {
         /// Settings that are in force now.
@@ -274,6 +292,25 @@ pub struct Progress {
     pub done: u64,
     /// How much there is.
     pub total: u64,
+}
+
+/// Something that somebody shares.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SharedAsset {
+    /// The hash of its bytes, as 64 hexadecimal digits.
+    pub hash: String,
+    /// Whose it is.
+    pub owner: PersonId,
+    /// How many bytes it has.
+    pub length: u64,
+    /// What it is, as a media type.
+    pub media: String,
+    /// What it is called.
+    pub name: String,
+    /// Who may fetch it, in words.
+    pub audience: String,
+    /// Unix time in seconds at which it goes.
+    pub until_s: u64,
 }
 
 /// Somebody who is in.

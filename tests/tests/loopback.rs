@@ -5,6 +5,8 @@
 mod acts;
 #[path = "loopback/admission.rs"]
 mod admission;
+#[path = "loopback/assets.rs"]
+mod assets;
 #[path = "loopback/compatibility.rs"]
 mod compatibility;
 #[path = "loopback/hostile.rs"]

@@ -84,6 +84,9 @@ pub struct ConnectOptions {
     pub drive: Option<EntityId>,
     /// What the client can do.
     pub capabilities: Vec<Capability>,
+    /// Bits of [`features`](crate::message::common::features) wanted; all that are known if
+    /// nothing.
+    pub features: Option<u64>,
     /// Name and version of the client's software.
     pub software: String,
     /// Decodes chunks of ground; without one the ground is taken to be flat.
@@ -115,6 +118,7 @@ impl ConnectOptions {
             resume: None,
             drive: None,
             capabilities: Vec::new(),
+            features: None,
             software: concat!("ecumene-client/", env!("CARGO_PKG_VERSION")).to_owned(),
             ground: None,
             ground_reach: 2,
@@ -139,7 +143,7 @@ impl ConnectOptions {
             world: self.world.clone(),
             name: self.name.clone(),
             software: self.software.clone(),
-            features: None,
+            features: self.features,
             prover: None,
             token: self.token.clone(),
             resume: self.resume.clone(),

@@ -113,7 +113,9 @@ pub fn decide(
         | AdminRequest::Stop { .. }
         | AdminRequest::Reload
         | AdminRequest::Verify
-        | AdminRequest::ShardList => None,
+        | AdminRequest::ShardList
+        | AdminRequest::AssetList
+        | AdminRequest::AssetRemove { .. } => None,
     }
 }
 

@@ -73,6 +73,7 @@ fn run_here(place: &Place, command: Command, out: &mut dyn Write) -> Result<Exit
         | Command::Backup { .. }
         | Command::Verify { backup: None }
         | Command::Reload
+        | Command::Asset(_)
         | Command::Shards => Err(Failure::new(Exit::Failed, "this command asks a server")),
     }
 }

@@ -31,6 +31,7 @@ use crate::config::{Config, Settings};
 use crate::directory::Directory;
 use crate::identity::{Identity, PublicKey};
 use crate::io::admin::{ListenError, Listener};
+use crate::io::assets::Shelf;
 use crate::io::clock;
 use crate::io::files::{self, FileError};
 use crate::io::http::{Http, HttpError, Settings as HttpSettings, Sources};
@@ -239,6 +240,8 @@ async fn run(
         worlds: vec![world.clone()],
         software: concat!("ecumene ", env!("CARGO_PKG_VERSION")).into(),
     };
+    let kept = Arc::clone(&store) as Arc<dyn Store>;
+    let shelf = Shelf::open(kept, Arc::clone(&settings), Arc::clone(access), &base.book)?;
     let lobby = Arc::new(Lobby::new(
         greeting,
         Arc::clone(identity),
@@ -247,6 +250,7 @@ async fn run(
         Arc::clone(&settings),
         Arc::clone(&directory),
         spawn(base),
+        shelf,
         lobby_mint,
     ));
     let endpoint = listen(config, identity)?;
