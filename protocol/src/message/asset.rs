@@ -12,6 +12,7 @@ use crate::limits::{ASSET_MEDIA_BYTES_MAX, ASSET_NAME_CHARS_MAX, ASSET_PERSONS_M
 
 messages! {
     /// What a client asks at the head of an asset's stream.
+    #[expect(clippy::enum_variant_names, reason = "each variant is called as its body is")]
     AssetRequest {
         /// Offers content to the server.
         OfferAsset = 0x8020,
@@ -24,6 +25,7 @@ messages! {
 
 messages! {
     /// What a server answers on an asset's stream.
+    #[expect(clippy::enum_variant_names, reason = "each variant is called as its body is")]
     AssetReply {
         /// The offer is taken up; the bytes may come.
         AssetWanted = 0x8120,

@@ -259,11 +259,15 @@ impl Shelf {
         if let Some(bytes) = lent.get(&id).and_then(Weak::upgrade) {
             return Ok(Some(bytes));
         }
-        let stored = self.store.read(Tree::Assets, &rows::content_key(id));
-        let stored = stored.map_err(|error| {
-            tracing::error!(%error, "a shared asset cannot be read");
-            AssetWhy::Store
-        })?;
+        let stored = match self.store.read(Tree::Assets, &rows::content_key(id)) {
+            Ok(stored) => stored,
+            // It was removed while it was read.
+            Err(_) if self.ledger().of(id.0, Some(id.1)).is_empty() => None,
+            Err(error) => {
+                tracing::error!(%error, "a shared asset cannot be read");
+                return Err(AssetWhy::Store);
+            }
+        };
         let Some(record) = stored.and_then(Stored::live) else { return Ok(None) };
         let bytes: Arc<[u8]> = record.value.into();
         lent.retain(|_, bytes| 0 < bytes.strong_count());
@@ -333,6 +337,7 @@ impl Shelf {
             name: grant.name.clone(),
             audience: match &grant.audience {
                 AssetAudience::Owner => "owner".to_owned(),
+                AssetAudience::Persons(persons) if persons.len() == 1 => "1 person".to_owned(),
                 AssetAudience::Persons(persons) => format!("{} people", persons.len()),
                 AssetAudience::Everyone => "everyone".to_owned(),
             },
