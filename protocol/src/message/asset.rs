@@ -54,7 +54,7 @@ bodies! {
         pub name: String,
         /// Who may fetch it.
         pub audience: AssetAudience,
-        /// For how many seconds it is to be kept; the server may keep it for less.
+        /// For how many seconds it is to be kept, 0: as long as the server keeps any; it may be less.
         pub keep_s: u32,
     }
 
