@@ -5,8 +5,9 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use protocol::ids::{EntityId, PersonId};
+use protocol::ids::{ContentHash, EntityId, PersonId};
 use protocol::input::{Input, JUMP};
+use protocol::message::asset::AssetAudience;
 use protocol::message::common::Audience;
 use protocol::message::server::{Being, Heard};
 use protocol::replica::{Replica, Terrain};
@@ -15,7 +16,7 @@ use protocol::session::Answer;
 use protocol::units::{Position, Yaw};
 use protocol::utterance::Utterance;
 
-use crate::script::{Command, Destination, Expectation, Facing, Line, Listener};
+use crate::script::{Command, Destination, Expectation, Facing, Line, Listener, Readers};
 use crate::steer::steer;
 use crate::words::{Plan, Sight};
 
@@ -85,6 +86,12 @@ pub enum Deed {
     Recall(PersonId),
     /// Enter a channel.
     Join(String),
+    /// Share a file for so many seconds, and report the answer; 0: as long as the server likes.
+    Share(String, AssetAudience, u32),
+    /// Fetch content into a file, and report the answer.
+    Fetch(ContentHash, String),
+    /// Take back what one shares, and report the answer.
+    Unshare(ContentHash),
     /// Write who and what is in view.
     Look,
     /// Leave the world.
@@ -290,6 +297,17 @@ impl Actor {
                 let deed = Deed::Recall(scene.replica.person());
                 Ok(Some(self.request(deed, now_us, deeds)))
             }
+            Command::Share { file, with, for_ms } => {
+                let keep_s = for_ms.map_or(0, |ms| ms.div_ceil(1_000).max(1));
+                let deed = Deed::Share(file, readers(with, sight)?, keep_s);
+                Ok(Some(self.transfer(deed, now_us, deeds)))
+            }
+            Command::Fetch { hash, file } => {
+                Ok(Some(self.transfer(Deed::Fetch(hash, file), now_us, deeds)))
+            }
+            Command::Unshare { hash } => {
+                Ok(Some(self.transfer(Deed::Unshare(hash), now_us, deeds)))
+            }
             Command::Expect { what, within_ms } => {
                 Ok(Some(Task::Expect { what, until_us: now_us + u64::from(within_ms) * 1_000 }))
             }
@@ -386,6 +404,12 @@ impl Actor {
 
     /// Asks for something, and waits for the answer.
     fn request(&mut self, deed: Deed, now_us: u64, deeds: &mut Vec<Deed>) -> Task {
+        self.answer = None;
+        deeds.push(deed);
+        Task::Answer { since_us: now_us }
+    }
+
+    fn transfer(&mut self, deed: Deed, now_us: u64, deeds: &mut Vec<Deed>) -> Task {
         self.answer = None;
         deeds.push(deed);
         Task::Answer { since_us: now_us }
@@ -566,6 +590,26 @@ fn destination(to: Destination, here: Position) -> Position {
             };
             let (x, z) = (here.x.saturating_add(along(east)), here.z.saturating_add(along(south)));
             Position { x, z, ..here }
+        }
+    }
+}
+
+/// Returns who is meant: people in view by their names, anybody by their id.
+fn readers(with: Readers, sight: Sight<'_>) -> Result<AssetAudience, String> {
+    let person = |name: &String| -> Result<PersonId, String> {
+        if let Ok(id) = name.parse() {
+            return Ok(id);
+        }
+        match &sight.person(name)?.being {
+            Being::Avatar { person, .. } => Ok(*person),
+            Being::Thing { .. } => Err(format!("{name} is nobody")),
+        }
+    };
+    match with {
+        Readers::Everyone => Ok(AssetAudience::Everyone),
+        Readers::Me => Ok(AssetAudience::Owner),
+        Readers::Names(names) => {
+            names.iter().map(person).collect::<Result<_, _>>().map(AssetAudience::Persons)
         }
     }
 }

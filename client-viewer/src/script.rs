@@ -7,6 +7,7 @@ mod parse;
 
 pub use parse::{BadLine, parse, parse_line};
 
+use protocol::ids::ContentHash;
 use protocol::units::Yaw;
 
 /// Bytes of one script: thousands of lines, read into memory at once.
@@ -54,6 +55,13 @@ pub const COMMANDS: &[(&str, &str, &str)] = &[
     ("lend", "lend to NAME-OR-ID for 10m", "lets somebody drive one's avatar for a time"),
     ("recall", "recall NAME-OR-ID", "ends what was lent to somebody"),
     ("lendings", "lendings", "asks to whom one's avatar is lent"),
+    (
+        "share",
+        "share FILE with everyone|me|NAME .. [for 60s]",
+        "shares a file; names are of people in view",
+    ),
+    ("fetch", "fetch HASH to FILE", "fetches what somebody shares"),
+    ("unshare", "unshare HASH", "takes back what one shares"),
     ("expect", "expect WHAT [within 5s]", "fails the script unless WHAT comes true"),
     ("look", "look", "writes who and what is in view"),
     ("leave", "leave", "leaves the world and ends the script"),
@@ -176,6 +184,27 @@ pub enum Command {
     },
     /// Asks to whom one's avatar is lent.
     Lendings,
+    /// Shares a file.
+    Share {
+        /// Its path.
+        file: String,
+        /// Who may fetch it.
+        with: Readers,
+        /// For how long, as long as the server keeps anything if nothing.
+        for_ms: Option<u32>,
+    },
+    /// Fetches what somebody shares.
+    Fetch {
+        /// Its hash.
+        hash: ContentHash,
+        /// Where it goes.
+        file: String,
+    },
+    /// Takes back what one shares.
+    Unshare {
+        /// Its hash.
+        hash: ContentHash,
+    },
     /// Fails the script unless something comes true.
     Expect {
         /// What.
@@ -228,6 +257,17 @@ pub enum Listener {
     Name(String),
     /// A channel.
     Channel(String),
+}
+
+/// Who may fetch what is shared, besides oneself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Readers {
+    /// Everyone in the world.
+    Everyone,
+    /// Nobody else.
+    Me,
+    /// These people, by name or by id.
+    Names(Vec<String>),
 }
 
 /// Verbs that take a kind of thing.

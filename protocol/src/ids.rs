@@ -154,6 +154,26 @@ impl fmt::Display for ContentHash {
     }
 }
 
+impl FromStr for ContentHash {
+    type Err = BadHash;
+
+    fn from_str(text: &str) -> Result<Self, BadHash> {
+        let digits = text.as_bytes();
+        let is_hash = digits.len() == 64 && digits.iter().all(u8::is_ascii_hexdigit);
+        let mut hash = [0; 32];
+        for (byte, pair) in hash.iter_mut().zip(digits.chunks_exact(2)) {
+            let pair = str::from_utf8(pair).ok().filter(|_| is_hash).ok_or(BadHash)?;
+            *byte = u8::from_str_radix(pair, 16).map_err(|_| BadHash)?;
+        }
+        if is_hash { Ok(Self(hash)) } else { Err(BadHash) }
+    }
+}
+
+/// Text that is no hash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a hash is written as 64 hexadecimal digits")]
+pub struct BadHash;
+
 impl fmt::Debug for ContentHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
@@ -230,6 +250,16 @@ mod tests {
         assert_eq!("e-1f".parse(), Ok(EntityId(31)));
         assert_eq!(EntityId(31).to_string().parse(), Ok(EntityId(31)));
         assert!("smith".parse::<EntityId>().is_err());
+    }
+
+    #[test]
+    fn a_hash_reads_back_as_written() {
+        let hash = ContentHash::of(b"ground");
+        assert_eq!(hash.to_string().parse(), Ok(hash));
+        assert_eq!(hash.to_string().to_uppercase().parse(), Ok(hash));
+        for wrong in ["", "00", &"g".repeat(64), &"é".repeat(32), &"0".repeat(65)] {
+            assert_eq!(wrong.parse::<ContentHash>(), Err(BadHash), "{wrong}");
+        }
     }
 
     #[test]

@@ -6,10 +6,11 @@
 //! Reading order:
 //! - [`units`], [`ids`]: what numbers mean and what things are called; [`limits`]: every bound.
 //! - [`state`], [`ground`], [`motion`], [`rules`]: what is possible in a world.
-//! - [`frame`], [`message`]: what is said reliably; [`bits`], [`delta`], [`input`]: what is said
+//! - [`frame`], [`message`]: what is said reliably; [`asset`]: content that is shared; [`bits`], [`delta`], [`input`]: what is said
 //!   twenty times a second.
 //! - [`session`], [`replica`]: the client's side of a connection without any I/O.
 
+pub mod asset;
 pub mod bits;
 pub mod capture;
 pub mod close;

@@ -44,5 +44,17 @@ pub const CHUNK_BYTES_MAX: usize = 32 * 1024;
 /// Bytes of one asset: a rigged avatar with textures.
 pub const ASSET_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
+/// Bytes of the frames on an asset's stream: the longest audience with name and type is 1 KB.
+pub const ASSET_FRAME_BYTES_MAX: usize = 4 * 1024;
+
+/// Persons one asset may be meant for: a party; more are everyone.
+pub const ASSET_PERSONS_MAX: usize = 64;
+
+/// Bytes of an asset's media type.
+pub const ASSET_MEDIA_BYTES_MAX: usize = 64;
+
+/// Characters of an asset's name.
+pub const ASSET_NAME_CHARS_MAX: usize = 64;
+
 /// Entries of one announcement: everything a newcomer sees, twice over.
 pub const ANNOUNCED_MAX: usize = 2 * TRACKED_MAX;

@@ -1,9 +1,10 @@
-//! What is said reliably, in order, on a session's control stream.
+//! What is said reliably, in order, on a session's control stream and on streams of assets.
 //!
 //! Each message is a frame ([`crate::frame`]) whose body is one rkyv archive (little-endian,
 //! unaligned, 32-bit offsets). A changed body gets a new kind; kinds are never reused.
 //! `docs/wire.md` holds the byte tables.
 
+pub mod asset;
 pub mod client;
 pub mod common;
 pub mod server;
@@ -17,6 +18,7 @@ use rkyv::{Archive, Deserialize, Serialize};
 
 use crate::frame::{self, BadFrame, Frame, REQUIRED};
 
+pub use asset::{AssetReply, AssetRequest};
 pub use client::ClientMessage;
 pub use server::ServerMessage;
 

@@ -4,6 +4,8 @@
 //! missing. It never changes one: what was once on the wire stays valid, and a changed body is a
 //! new kind.
 
+#[path = "golden/assets.rs"]
+mod assets;
 #[path = "golden/frames.rs"]
 mod frames;
 #[path = "golden/values.rs"]
@@ -17,7 +19,7 @@ use proptest::prelude::*;
 use protocol::frame::{self, Frame};
 use protocol::input::{self, InputDatagram};
 use protocol::limits::MESSAGE_BYTES_MAX;
-use protocol::message::{ClientMessage, ServerMessage};
+use protocol::message::{AssetReply, AssetRequest, ClientMessage, ServerMessage};
 use serde_json::{Value, json};
 use vectors::{bytes_of, hex, read_or_add};
 
@@ -67,6 +69,37 @@ fn messages_of_servers_are_as_ever() {
 }
 
 #[test]
+fn messages_about_assets_are_as_ever() {
+    let (requests, replies) = (assets::requests(), assets::replies());
+    let shown = |(name, about, message, bytes): (&str, &str, Value, Vec<u8>)| json!({"name": name, "about": about, "message": message, "hex": hex(&bytes)});
+    let vectors: Vec<Value> = requests
+        .iter()
+        .map(|(name, about, it)| (*name, *about, json!(it), written(|out| it.write(out))))
+        .chain(
+            replies
+                .iter()
+                .map(|(name, about, it)| (*name, *about, json!(it), written(|out| it.write(out)))),
+        )
+        .map(shown)
+        .collect();
+    for vector in read_or_add("assets.jsonl", &vectors) {
+        let bytes = bytes_of(&vector);
+        let frame = whole_frame(&bytes);
+        let read = if frame.kind & 0x0100 == 0 {
+            json!(AssetRequest::read(frame).expect("well formed").expect("known"))
+        } else {
+            json!(AssetReply::read(frame).expect("well formed").expect("known"))
+        };
+        assert_eq!(read, vector["message"], "{}", vector["name"]);
+        assert!(frame.body.len() <= protocol::limits::ASSET_FRAME_BYTES_MAX);
+    }
+    let named: Vec<u16> = requests.iter().map(|(_, _, it)| it.name().1).collect();
+    assert!(AssetRequest::KINDS.iter().all(|(kind, _)| named.contains(kind)), "{named:x?}");
+    let named: Vec<u16> = replies.iter().map(|(_, _, it)| it.name().1).collect();
+    assert!(AssetReply::KINDS.iter().all(|(kind, _)| named.contains(kind)), "{named:x?}");
+}
+
+#[test]
 fn inputs_are_as_ever() {
     let mut vectors = Vec::new();
     for (name, about, head, inputs, lost) in values::inputs() {
@@ -96,7 +129,7 @@ fn frames_are_as_ever() {
 
 #[test]
 fn damaged_vectors_are_refused_or_read_never_more() {
-    for name in ["client.jsonl", "server.jsonl", "inputs.jsonl", "frames.jsonl"] {
+    for name in ["client.jsonl", "server.jsonl", "assets.jsonl", "inputs.jsonl", "frames.jsonl"] {
         for vector in vectors::read(name).iter().filter(|vector| vector["hex"].is_string()) {
             let bytes = bytes_of(vector);
             (0..bytes.len()).for_each(|end| read_anything(&bytes[..end]));
@@ -119,14 +152,14 @@ fn the_largest_hostile_bodies_are_read_in_bounded_time() {
     };
     // Lists that claim to reach back over everything, of every kind and with every filling.
     for filling in [0_u8, 1, 0x80, 0xFF] {
-        for (kind, _) in ClientMessage::KINDS.iter().chain(ServerMessage::KINDS) {
+        for kind in all_kinds() {
             let mut body = vec![filling; MESSAGE_BYTES_MAX];
             let length = body.len();
             for (index, byte) in body[length - 256..].iter_mut().enumerate() {
                 *byte = if index % 8 < 4 { [0x00, 0x01, 0xFF, 0xFF][index % 4] } else { next() };
             }
             let began = Instant::now();
-            read_body(*kind, &body);
+            read_body(kind, &body);
             let took = began.elapsed();
             assert!(took < READING_TIME_MAX, "{kind:#06x} filled with {filling}: {took:?}");
         }
@@ -154,6 +187,8 @@ proptest! {
             .iter()
             .map(|(_, _, message)| written(|out| message.write(out)))
             .chain(values::server().iter().map(|(_, _, message)| written(|out| message.write(out))))
+            .chain(assets::requests().iter().map(|(_, _, it)| written(|out| it.write(out))))
+            .chain(assets::replies().iter().map(|(_, _, it)| written(|out| it.write(out))))
             .collect();
         let message = vector.get(&messages);
         let whole = whole_frame(message);
@@ -169,7 +204,9 @@ proptest! {
 }
 
 fn all_kinds() -> Vec<u16> {
-    ClientMessage::KINDS.iter().chain(ServerMessage::KINDS).map(|(kind, _)| *kind).collect()
+    let assets = AssetRequest::KINDS.iter().chain(AssetReply::KINDS);
+    let others = ClientMessage::KINDS.iter().chain(ServerMessage::KINDS);
+    others.chain(assets).map(|(kind, _)| *kind).collect()
 }
 
 fn written(write: impl Fn(&mut Vec<u8>)) -> Vec<u8> {
@@ -186,10 +223,24 @@ fn whole_frame(bytes: &[u8]) -> Frame<'_> {
 
 /// Reads a body as both directions would; what is understood can be said again.
 fn read_body(kind: u16, body: &[u8]) {
+    read_asset_body(kind, body);
     if let Ok(Some(message)) = ClientMessage::read(Frame { kind, body }) {
         assert!(!written(|out| message.write(out)).is_empty());
     }
     if let Ok(Some(message)) = ServerMessage::read(Frame { kind, body }) {
+        assert!(!written(|out| message.write(out)).is_empty());
+    }
+}
+
+/// Reads a body as what is said about assets.
+fn read_asset_body(kind: u16, body: &[u8]) {
+    if let Ok(Some(message)) = AssetRequest::read(Frame { kind, body }) {
+        assert!(!written(|out| message.write(out)).is_empty());
+        if let AssetRequest::OfferAsset(offer) = message {
+            assert!(offer.check().is_err() || offer.length <= protocol::limits::ASSET_BYTES_MAX);
+        }
+    }
+    if let Ok(Some(message)) = AssetReply::read(Frame { kind, body }) {
         assert!(!written(|out| message.write(out)).is_empty());
     }
 }

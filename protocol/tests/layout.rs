@@ -15,7 +15,7 @@ mod sources;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use protocol::message::{ClientMessage, ServerMessage};
+use protocol::message::{AssetReply, AssetRequest, ClientMessage, ServerMessage};
 use sources::Sources;
 
 #[test]
@@ -39,7 +39,8 @@ fn the_page_shows_the_layouts_of_this_code() {
 #[test]
 fn every_message_has_a_table() {
     let structs = bodies::structs();
-    for (kind, name) in ClientMessage::KINDS.iter().chain(ServerMessage::KINDS) {
+    let assets = AssetRequest::KINDS.iter().chain(AssetReply::KINDS);
+    for (kind, name) in ClientMessage::KINDS.iter().chain(ServerMessage::KINDS).chain(assets) {
         let table = structs.iter().find(|table| table.name == *name);
         assert_eq!(table.and_then(|table| table.kind), Some(*kind), "{name}");
     }
@@ -66,6 +67,8 @@ fn sections() -> Vec<(&'static str, String)> {
     vec![
         ("client messages", page::messages(ClientMessage::KINDS, &sources)),
         ("server messages", page::messages(ServerMessage::KINDS, &sources)),
+        ("asset requests", page::messages(AssetRequest::KINDS, &sources)),
+        ("asset replies", page::messages(AssetReply::KINDS, &sources)),
         ("scalars", page::scalars(&sources)),
         ("shared parts", page::shared(&sources)),
         ("choices", page::choices(&sources)),

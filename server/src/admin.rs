@@ -151,6 +151,15 @@ pub enum AdminRequest {
         /// How many entries, counted back from the newest.
         last: u32,
     },
+    /// What people share.
+    AssetList,
+    /// Removes what people share.
+    AssetRemove {
+        /// The hash of the content, as 64 hexadecimal digits.
+        hash: String,
+        /// Whose; nothing: everybody's.
+        owner: Option<PersonId>,
+    },
 }
 
 impl AdminRequest {
@@ -179,6 +188,8 @@ impl AdminRequest {
             Self::Verify => "verify",
             Self::ShardList => "shards",
             Self::Audit { .. } => "audit",
+            Self::AssetList => "asset list",
+            Self::AssetRemove { .. } => "asset remove",
         }
     }
 
@@ -193,6 +204,7 @@ impl AdminRequest {
                 | Self::TokenList
                 | Self::ShardList
                 | Self::Audit { .. }
+                | Self::AssetList
         )
     }
 }
@@ -272,6 +284,8 @@ pub enum AdminReply {
     Shards(Vec<ShardStatus>),
     /// What operators did, oldest first.
     Audit(Vec<AuditEntry>),
+    /// What people share.
+    Assets(Vec<SharedAsset>),
     /// The configuration was read again.
     Reloaded {
         /// Settings that are in force now.
@@ -297,6 +311,25 @@ pub struct Progress {
     pub done: u64,
     /// How much there is.
     pub total: u64,
+}
+
+/// Something that somebody shares.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SharedAsset {
+    /// The hash of its bytes, as 64 hexadecimal digits.
+    pub hash: String,
+    /// Whose it is.
+    pub owner: PersonId,
+    /// How many bytes it has.
+    pub length: u64,
+    /// What it is, as a media type.
+    pub media: String,
+    /// What it is called.
+    pub name: String,
+    /// Who may fetch it, in words.
+    pub audience: String,
+    /// Unix time in seconds at which it goes.
+    pub until_s: u64,
 }
 
 /// Somebody who is in.

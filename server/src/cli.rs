@@ -9,7 +9,7 @@ pub mod span;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use protocol::ids::PersonId;
+use protocol::ids::{ContentHash, PersonId};
 use protocol::io::ServerKey;
 
 use crate::admin::{AdminRequest, Who};
@@ -213,9 +213,45 @@ Examples:
     Reload,
     /// Show the running world's shards
     Shards,
+    /// See and remove what people share
+    #[command(subcommand)]
+    Asset(AssetCommand),
     /// Look into what clients and servers say to each other
     #[command(subcommand)]
     Wire(WireCommand),
+}
+
+/// What can be done about what people share.
+#[derive(Clone, Debug, Subcommand)]
+pub enum AssetCommand {
+    /// Show what people share, for whom, and how long it is kept
+    List,
+    /// Remove what somebody shares; nobody is given it any more
+    #[command(after_help = "\
+Examples:
+  ecumene asset remove 4f1c...                 whoever shares it
+  ecumene asset remove 4f1c... --owner p-1f    one person's alone
+
+It can be shared again. Who shares what nobody should see can be muted or banned:
+the muted share nothing.")]
+    Remove {
+        /// Its hash, as `ecumene asset list` shows it.
+        hash: ContentHash,
+        /// Whose [default: everybody's].
+        #[arg(long, value_name = "ID")]
+        owner: Option<PersonId>,
+    },
+}
+
+impl AssetCommand {
+    fn request(&self) -> AdminRequest {
+        match *self {
+            Self::List => AdminRequest::AssetList,
+            Self::Remove { hash, owner } => {
+                AdminRequest::AssetRemove { hash: hash.to_string(), owner }
+            }
+        }
+    }
 }
 
 /// What can be seen of the wire.
@@ -467,6 +503,7 @@ impl Command {
             Self::Reload => AdminRequest::Reload,
             Self::Audit { last, .. } => AdminRequest::Audit { last: *last },
             Self::Shards => AdminRequest::ShardList,
+            Self::Asset(command) => command.request(),
             Self::Verify { backup: None } => AdminRequest::Verify,
             Self::Backup { to } => {
                 AdminRequest::Backup { to: to.as_ref().map(|path| path.display().to_string()) }
@@ -558,6 +595,10 @@ mod tests {
             note: String::new(),
         };
         assert_eq!(mint, expected);
+        let hash = "ab".repeat(32);
+        let remove = request(&format!("ecumene asset remove {hash} --owner p-1f"));
+        assert_eq!(remove, AdminRequest::AssetRemove { hash, owner: Some(PersonId(0x1F)) });
+        assert!(refused("ecumene asset remove ab").contains("64 hexadecimal digits"));
     }
 
     #[test]

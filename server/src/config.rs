@@ -177,6 +177,25 @@ settings! {
         /// Utterances of one session at once.
         utterances_burst: u32 = 5, Whole { min: 1, max: 1_000 }, Live;
     }
+    /// What people share: pictures, models, texts.
+    assets: Assets {
+        /// Megabytes of all that people share; 0: nothing can be shared.
+        total_mb: u32 = 4_096, Whole { min: 0, max: 1_048_576 }, Live;
+        /// Megabytes that one person shares.
+        person_mb: u32 = 64, Whole { min: 1, max: 65_536 }, Live;
+        /// Assets that one person shares.
+        person_count: u32 = 64, Whole { min: 1, max: 10_000 }, Live;
+        /// Megabytes of one asset.
+        asset_mb: u32 = 16, Whole { min: 1, max: 16 }, Live;
+        /// Hours for which an asset is kept at most; whoever shares it may ask for less.
+        keep_hours: u32 = 720, Whole { min: 1, max: 87_600 }, Live;
+        /// Media types that are taken, such as `image/*, model/gltf-binary`; empty: all.
+        media: String = "", Text { chars_max: 1024 }, Live;
+        /// Offers and fetches per second of one session.
+        requests_per_s: f64 = 4.0, Real { min: 0.1, max: 10_000.0 }, Live;
+        /// Offers and fetches of one session at once.
+        requests_burst: u32 = 40, Whole { min: 1, max: 10_000 }, Live;
+    }
     /// Logs and traces.
     telemetry: Telemetry {
         /// Logs as one JSON object per line.

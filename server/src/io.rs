@@ -1,6 +1,7 @@
 //! The outside world: files, sockets, clocks. Everything here can fail and says so.
 
 pub mod admin;
+pub mod assets;
 pub mod audit;
 pub mod clock;
 pub mod command;

@@ -7,11 +7,13 @@
 //! - [`switchboard`], [`post`], [`dilation`], [`session`], [`people`], [`rows`]: the gateway's pure parts.
 //! - [`admission`], [`token`], [`ticket`], [`identity`]: who may come in.
 //! - [`config`], [`status`], [`directory`]: what operators set and see.
+//! - [`assets`]: what people share, and for whom.
 //! - [`wire`]: explains recorded sessions.
 //! - [`store`]: what is kept; [`actors`]: who routes; [`io`]: the outside world.
 
 pub mod actors;
 pub mod admission;
+pub mod assets;
 pub mod audit;
 pub mod capabilities;
 pub mod config;

@@ -5,6 +5,8 @@
 mod acts;
 #[path = "loopback/admission.rs"]
 mod admission;
+#[path = "loopback/assets.rs"]
+mod assets;
 #[path = "loopback/audit.rs"]
 mod audit;
 #[path = "loopback/borrowing.rs"]

@@ -112,6 +112,18 @@ impl Stage {
             }
             Deed::Failed { number, why } => self.log.push(format!("{number} failed: {why}")),
             Deed::Join(channel) => self.log.push(format!("join {channel}")),
+            Deed::Share(file, audience, keep_s) => {
+                self.log.push(format!("share {file} {audience:?} {keep_s}"));
+                self.actor.answered(self.answer.clone());
+            }
+            Deed::Fetch(hash, file) => {
+                self.log.push(format!("fetch {hash} {file}"));
+                self.actor.answered(self.answer.clone());
+            }
+            Deed::Unshare(hash) => {
+                self.log.push(format!("unshare {hash}"));
+                self.actor.answered(self.answer.clone());
+            }
             Deed::Look => self.log.push("look".into()),
             Deed::Leave => self.log.push("leave".into()),
             Deed::Began { .. } | Deed::Finished { .. } => {}
@@ -257,4 +269,19 @@ fn what_was_heard_is_used_up() {
 fn a_follower_comes_close_and_leaving_ends_the_script() {
     let stage = check("follow Ada\nleave\nsay \"never\"", &["leave"]);
     assert!(stage.body.position().is_within(Position::new(0, 0, -500), FOLLOW_CM));
+}
+
+#[test]
+fn files_are_shared_with_people_in_view_or_by_id() {
+    let hash = ContentHash([0xAB; 32]);
+    let script = format!(
+        "share a.txt with everyone\nshare a.txt with me for 1500ms\nshare a.txt with p-1f\n\
+         share a.txt with Nobody\nfetch {hash} to b.txt\nexpect done\nunshare {hash}"
+    );
+    let log = Stage::new(&script).play().log;
+    assert_eq!(log[0], "share a.txt Everyone 0");
+    assert_eq!(log[1], "share a.txt Owner 2");
+    assert_eq!(log[2], "share a.txt Persons([p-1f]) 0");
+    assert!(log[3].starts_with("4 failed: nobody called `Nobody` is in view"), "{log:?}");
+    assert_eq!(log[4..], [format!("fetch {hash} b.txt"), format!("unshare {hash}")]);
 }

@@ -5,6 +5,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use protocol::limits::ASSET_BYTES_MAX;
 use serde_json::Value;
 
 use crate::map::Picture;
@@ -36,6 +37,29 @@ pub fn read_script(path: &Path) -> Result<Vec<Line>> {
             bail!("{}:\n{}", path.display(), complaints.join("\n"));
         }
     }
+}
+
+/// Reads a file that is to be shared; returns its name and its bytes.
+///
+/// # Errors
+/// When it cannot be read, or is longer than any asset.
+pub fn read_asset(path: &Path) -> Result<(String, Vec<u8>)> {
+    let length = fs::metadata(path).with_context(|| format!("read {}", path.display()))?.len();
+    if ASSET_BYTES_MAX < length {
+        bail!("{} is {length} bytes, at most {ASSET_BYTES_MAX}", path.display());
+    }
+    let name = path.file_name().and_then(|name| name.to_str());
+    let name = name.with_context(|| format!("{} has no name", path.display()))?.to_owned();
+    let bytes = fs::read(path).with_context(|| format!("read {}", path.display()))?;
+    Ok((name, bytes))
+}
+
+/// Writes a file that was fetched.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn write_asset(path: &Path, bytes: &[u8]) -> Result<()> {
+    fs::write(path, bytes).with_context(|| format!("write {}", path.display()))
 }
 
 /// Where JSON lines go: a file, or standard output.

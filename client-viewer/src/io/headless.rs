@@ -22,6 +22,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::clock::unix_s;
 use super::files::{Out, write_png};
+use super::transfer::{News, Transfer};
 use crate::actor::{Actor, Deed, Scene};
 use crate::map::{Map, Mark, What};
 use crate::record;
@@ -101,7 +102,10 @@ pub async fn run(mut options: ConnectOptions, settings: Settings) -> Result<End>
             return Ok(End::refused(borrows, code, why));
         }
         Err(error @ ConnectError::Entry(_)) => return Err(error.into()),
-        Err(error @ (ConnectError::Open(_) | ConnectError::Lost { .. })) => {
+        Err(
+            error
+            @ (ConnectError::Open(_) | ConnectError::Lost { .. } | ConnectError::Rules { .. }),
+        ) => {
             return Ok(End::Lost(error.to_string()));
         }
     };
@@ -144,6 +148,7 @@ struct Viewer {
     settings: Settings,
     actor: Actor,
     answer: Option<oneshot::Receiver<Answer>>,
+    transfer: Option<Transfer>,
     map: Map,
     begun_us: u64,
     viewed_us: u64,
@@ -164,6 +169,7 @@ impl Viewer {
             settings,
             actor,
             answer: None,
+            transfer: None,
             map: Map::default(),
             begun_us: now_us(),
             viewed_us: 0,
@@ -288,6 +294,7 @@ impl Viewer {
             self.write("answer", record::answer(&answer))?;
             self.actor.answered(answer);
         }
+        self.note_transfer()?;
         self.act()?;
         let now_us = now_us();
         self.map.tread(self.client.look(|view| view.replica.body().position()));
@@ -339,6 +346,16 @@ impl Viewer {
                     self.unsaid(&error)?;
                 }
             }
+            Deed::Share(file, audience, keep_s) => {
+                let assets = self.client.assets();
+                self.transfer = Some(Transfer::share(assets, &file, audience, keep_s));
+            }
+            Deed::Fetch(hash, file) => {
+                self.transfer = Some(Transfer::fetch(self.client.assets(), hash, file.into()));
+            }
+            Deed::Unshare(hash) => {
+                self.transfer = Some(Transfer::unshare(self.client.assets(), hash));
+            }
             Deed::Look => self.view()?,
             Deed::Leave => self.leave()?,
             Deed::Began { number } => {
@@ -365,6 +382,21 @@ impl Viewer {
         match asked {
             Ok((_, answer)) => self.answer = Some(answer),
             Err(error) => self.unsaid(&error)?,
+        }
+        Ok(())
+    }
+
+    /// Writes how far a transfer is, and tells the script of its end.
+    fn note_transfer(&mut self) -> Result<()> {
+        while let Some(news) = self.transfer.as_mut().and_then(Transfer::news) {
+            match news {
+                News::Progress(body) => self.write("asset", body)?,
+                News::End(body, answer) => {
+                    self.transfer = None;
+                    self.write("asset", body)?;
+                    self.actor.answered(answer);
+                }
+            }
         }
         Ok(())
     }

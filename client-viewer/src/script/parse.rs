@@ -1,10 +1,11 @@
 //! Reads the script language. Every complaint names the line, what is wrong and the right form.
 
+use protocol::ids::{BadHash, ContentHash};
 use protocol::units::Yaw;
 
 use super::{
     COMMANDS, Command, Destination, EXPECT_MS_DEFAULT, EXPECTATIONS, Expectation, Facing,
-    LEND_S_MAX, LINE_CHARS_MAX, Line, Listener, SCRIPT_BYTES_MAX, SECONDS_MAX, Verb,
+    LEND_S_MAX, LINE_CHARS_MAX, Line, Listener, Readers, SCRIPT_BYTES_MAX, SECONDS_MAX, Verb,
 };
 
 /// The farthest a line may name, in metres: what a [`Position`](protocol::units::Position) holds.
@@ -176,11 +177,38 @@ fn arguments(name: &str, args: &mut Args<'_>) -> Result<Command, String> {
         }
         "recall" => Ok(Command::Recall { from: args.word("from whom")? }),
         "lendings" => Ok(Command::Lendings),
+        "share" => share(args),
+        "fetch" => {
+            let hash = args.hash()?;
+            args.need_word("to")?;
+            Ok(Command::Fetch { hash, file: args.word("a file")? })
+        }
+        "unshare" => Ok(Command::Unshare { hash: args.hash()? }),
         "expect" => expectation(args),
         "look" => Ok(Command::Look),
         "leave" => Ok(Command::Leave),
         _ => Err(format!("`{name}` cannot be carried out")),
     }
+}
+
+fn share(args: &mut Args<'_>) -> Result<Command, String> {
+    let file = args.word("a file")?;
+    args.need_word("with")?;
+    let with = if args.take_word("everyone") {
+        Readers::Everyone
+    } else if args.take_word("me") {
+        Readers::Me
+    } else {
+        let mut names = vec![args.word("everyone, me or a name")?];
+        while !args.next_is("for")
+            && let Some(name) = args.optional_word()
+        {
+            names.push(name);
+        }
+        Readers::Names(names)
+    };
+    let for_ms = if args.take_word("for") { Some(args.duration_ms()?) } else { None };
+    Ok(Command::Share { file, with, for_ms })
 }
 
 fn destination(args: &mut Args<'_>) -> Result<Destination, String> {
@@ -282,6 +310,16 @@ impl Args<'_> {
             self.rest = rest;
         }
         found
+    }
+
+    fn next_is(&self, wanted: &str) -> bool {
+        let next = self.rest.first();
+        next.is_some_and(|word| !word.quoted && word.text.eq_ignore_ascii_case(wanted))
+    }
+
+    fn hash(&mut self) -> Result<ContentHash, String> {
+        let word = self.word("a hash")?;
+        word.parse().map_err(|bad: BadHash| self.wrong(&format!("`{word}` is no hash: {bad}")))
     }
 
     fn need_word(&mut self, wanted: &str) -> Result<(), String> {

@@ -50,6 +50,23 @@ fn lines_that_speak() {
 }
 
 #[test]
+fn lines_that_share() {
+    let share = |with, for_ms| Command::Share { file: "a hat.glb".into(), with, for_ms };
+    good("share \"a hat.glb\" with everyone", share(Readers::Everyone, None));
+    good("share \"a hat.glb\" with ME for 60s", share(Readers::Me, Some(60_000)));
+    let names = Readers::Names(vec!["Ada".into(), "for".into(), "p-1f".into()]);
+    good("share \"a hat.glb\" with Ada \"for\" p-1f for 2s", share(names, Some(2_000)));
+    let hash = ContentHash([0xAB; 32]);
+    let digits = hash.to_string();
+    good(&format!("fetch {digits} to hat.glb"), Command::Fetch { hash, file: "hat.glb".into() });
+    good(&format!("unshare {digits}"), Command::Unshare { hash });
+    bad("share hat.glb", "`with` is missing; the form is: share FILE with");
+    bad("share hat.glb with", "everyone, me or a name is missing");
+    bad("fetch abc to hat.glb", "`abc` is no hash: a hash is written as 64 hexadecimal digits");
+    bad(&format!("fetch {digits}"), "`to` is missing");
+}
+
+#[test]
 fn lines_that_act() {
     good("take NEAREST apple", act(Verb::Take, 1, "apple"));
     good("take 3 Apple", act(Verb::Take, 3, "apple"));

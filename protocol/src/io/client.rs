@@ -9,9 +9,11 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Notify, mpsc, oneshot};
+use quinn::Connection;
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
+use super::assets::Assets;
 use super::clock::now_us;
 use super::connection::{Destination, OpenError};
 use super::drive;
@@ -20,7 +22,7 @@ use super::tap::Tap;
 use super::trust::ServerKey;
 use crate::close::CloseCode;
 use crate::ground::HeightGrid;
-use crate::ids::{ChunkId, EntityId, PersonId};
+use crate::ids::{ChunkId, ContentHash, EntityId, PersonId};
 use crate::input::Input;
 use crate::message::ServerMessage;
 use crate::message::client::Degree;
@@ -82,6 +84,9 @@ pub struct ConnectOptions {
     pub drive: Option<EntityId>,
     /// What the client can do.
     pub capabilities: Vec<Capability>,
+    /// Bits of [`features`](crate::message::common::features) wanted; all that are known if
+    /// nothing.
+    pub features: Option<u64>,
     /// Name and version of the client's software.
     pub software: String,
     /// Decodes chunks of ground; without one the ground is taken to be flat.
@@ -113,6 +118,7 @@ impl ConnectOptions {
             resume: None,
             drive: None,
             capabilities: Vec::new(),
+            features: None,
             software: concat!("ecumene-client/", env!("CARGO_PKG_VERSION")).to_owned(),
             ground: None,
             ground_reach: 2,
@@ -137,7 +143,7 @@ impl ConnectOptions {
             world: self.world.clone(),
             name: self.name.clone(),
             software: self.software.clone(),
-            features: None,
+            features: self.features,
             prover: None,
             token: self.token.clone(),
             resume: self.resume.clone(),
@@ -169,6 +175,14 @@ pub enum ConnectError {
     /// The connection was lost before the welcome.
     #[error("lost before coming in: {why}")]
     Lost {
+        /// What happened.
+        why: String,
+    },
+    /// The world has rules of its own, and they could not be had.
+    #[error("the world has rules of its own ({hash}), and they cannot be used: {why}")]
+    Rules {
+        /// What they are called.
+        hash: ContentHash,
         /// What happened.
         why: String,
     },
@@ -250,6 +264,8 @@ pub(super) struct Shared {
     view: Mutex<View>,
     /// Something is to be sent.
     pub wake: Notify,
+    /// The connection, while there is one.
+    pub line: watch::Sender<Option<Connection>>,
 }
 
 impl Shared {
@@ -282,13 +298,14 @@ impl Client {
         let mut session = Session::new(options.entry(), now_us())?;
         let (opened, welcome) = Box::pin(drive::enter(&options, &mut session)).await?;
         let server_key = opened.server_key;
+        let book = Box::pin(drive::rules(&opened, &welcome, starter_book())).await?;
         let (send, events) = mpsc::channel(EVENTS_WAITING_MAX);
         let terrain = Terrain::flat(welcome.position.y);
         let view = View {
             session,
             replica: Replica::new(&welcome, options.detail),
             terrain,
-            book: starter_book(),
+            book,
             input: Input { yaw: welcome.yaw, ..Input::default() },
             welcome,
             round_trip_us: 0,
@@ -296,7 +313,8 @@ impl Client {
             corrections_cm: VecDeque::new(),
             answers: BTreeMap::new(),
         };
-        let shared = Arc::new(Shared { view: Mutex::new(view), wake: Notify::new() });
+        let line = watch::Sender::new(Some(opened.connection.clone()));
+        let shared = Arc::new(Shared { view: Mutex::new(view), wake: Notify::new(), line });
         let task = tokio::spawn(drive::run(options, shared.clone(), opened, send));
         Ok(Self { shared, events, outcome: None, server_key, task })
     }
@@ -305,6 +323,12 @@ impl Client {
     #[must_use]
     pub const fn server_key(&self) -> ServerKey {
         self.server_key
+    }
+
+    /// Returns the way to share and fetch assets, which works beside the client.
+    #[must_use]
+    pub fn assets(&self) -> Assets {
+        Assets { shared: Arc::clone(&self.shared) }
     }
 
     /// Looks at what the session knows. Keep it short: nothing is received meanwhile.

@@ -9,6 +9,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
+use super::assets::fetch_rules;
 use super::client::{
     CORRECTIONS_KEPT_MAX, ClientEvent, ConnectError, ConnectOptions, Shared, View,
 };
@@ -23,6 +24,7 @@ use crate::limits::{CHUNK_BYTES_MAX, CHUNKS_WANTED_MAX};
 use crate::message::ServerMessage;
 use crate::message::common::features;
 use crate::message::server::Welcome;
+use crate::rules::RuleBook;
 use crate::session::{Answer, Outcome, Prover, Session, SessionEvent};
 
 /// Bytes read from the control stream at a time.
@@ -33,6 +35,9 @@ const CHUNK_HEADER_BYTES_MAX: usize = 256;
 
 /// How long a chunk may take to arrive.
 const CHUNK_TIME: Duration = Duration::from_secs(30);
+
+/// How long the world's rules may take to arrive: nothing else is read meanwhile.
+const RULES_TIME: Duration = Duration::from_secs(8);
 
 /// Chunks that may wait to be taken in.
 const CHUNKS_WAITING_MAX: usize = 32;
@@ -107,6 +112,31 @@ pub(super) async fn enter(
     }
 }
 
+/// Returns the rules of the world: `known` if they are those, else as the server hands them out.
+pub(super) async fn rules(
+    opened: &Opened,
+    welcome: &Welcome,
+    known: Arc<RuleBook>,
+) -> Result<Arc<RuleBook>, ConnectError> {
+    let hash = welcome.rules;
+    if known.hash() == hash {
+        return Ok(known);
+    }
+    let fetched = if welcome.features & features::ASSETS == 0 {
+        Err("the server hands out no assets".to_owned())
+    } else {
+        let fetched = timeout(RULES_TIME, fetch_rules(&opened.connection, hash)).await;
+        fetched.unwrap_or_else(|_| Err(format!("they took over {} s", RULES_TIME.as_secs())))
+    };
+    match fetched {
+        Ok(book) => Ok(Arc::new(book)),
+        Err(why) => {
+            opened.connection.close(VarInt::from_u32(CloseCode::Goodbye.number()), &[]);
+            Err(ConnectError::Rules { hash, why })
+        }
+    }
+}
+
 /// Serves the session until it ends for good.
 pub(super) async fn run(
     mut options: ConnectOptions,
@@ -126,10 +156,12 @@ pub(super) async fn run(
         };
         options.tapped_end(&outcome);
         close(&opened.connection, &outcome);
+        shared.line.send_replace(None);
         shared.view().give_up();
         let outcome = if options.reconnects && outcome.is_worth_resuming() {
             match Box::pin(come_back(&options, &shared, &events, outcome)).await {
                 Ok(next) => {
+                    shared.line.send_replace(Some(next.connection.clone()));
                     opened = next;
                     continue;
                 }
@@ -161,7 +193,15 @@ async fn come_back(
         sleep(Duration::from_millis(retry_ms)).await;
         wait_ms = (2 * wait_ms).min(RETRY_MS_MAX);
         let mut session = shared.view().session.successor(now_us());
-        outcome = match Box::pin(enter(options, &mut session)).await {
+        let mut entered = Box::pin(enter(options, &mut session)).await;
+        if let Ok((opened, welcome)) = &entered {
+            let known = shared.view().book.clone();
+            match Box::pin(rules(opened, welcome, known)).await {
+                Ok(book) => shared.view().book = book,
+                Err(error) => entered = Err(error),
+            }
+        }
+        outcome = match entered {
             Ok((opened, welcome)) => {
                 let mut view = shared.view();
                 view.session = session;
@@ -181,9 +221,11 @@ async fn come_back(
             Err(error @ (ConnectError::Open(OpenError::Trust(_)) | ConnectError::Entry(_))) => {
                 return Err(Outcome::Lost { code: CloseCode::Protocol, why: error.to_string() });
             }
-            Err(error @ (ConnectError::Open(_) | ConnectError::Lost { .. })) => {
-                Outcome::Lost { code: CloseCode::Lost, why: error.to_string() }
-            }
+            Err(
+                error @ (ConnectError::Open(_)
+                | ConnectError::Lost { .. }
+                | ConnectError::Rules { .. }),
+            ) => Outcome::Lost { code: CloseCode::Lost, why: error.to_string() },
         };
     }
     Err(outcome)

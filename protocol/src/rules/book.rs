@@ -3,6 +3,7 @@
 //! Operators write their own; the embedded `starter.toml` is the default and the example.
 //! Reading a file is done elsewhere.
 
+mod archive;
 mod check;
 
 use std::collections::BTreeMap;
@@ -390,10 +391,7 @@ fn check_references(
 
 /// Returns the hash over the resolved entries, so that comments and order make no difference.
 fn hash_of(kinds: &BTreeMap<KindId, Kind>, recipes: &BTreeMap<RecipeId, Recipe>) -> ContentHash {
-    let kinds: Vec<Kind> = kinds.values().cloned().collect();
-    let recipes: Vec<Recipe> = recipes.values().cloned().collect();
-    let bytes = rkyv::to_bytes::<rkyv::rancor::Error>(&(kinds, recipes));
-    ContentHash::of(&bytes.expect("plain data in memory always serializes"))
+    ContentHash::of(&archive::write(kinds, recipes))
 }
 
 fn find(what: &str, name: &str, names: &BTreeMap<String, KindId>) -> Result<KindId, BadBook> {

@@ -4,6 +4,7 @@
 
 use protocol::ids::{ChunkId, ContentHash, EntityId, PersonId, SessionId, WorldId};
 use protocol::message::Body;
+use protocol::message::asset::*;
 use protocol::message::client::*;
 use protocol::message::common::*;
 use protocol::message::server::*;
@@ -76,6 +77,20 @@ structs! {
     Ticket = Ticket::KIND; { ticket: Vec<u8> }
     Chunk = Chunk::KIND; { id: ChunkId, hash: ContentHash, length: u32 }
 
+    OfferAsset = OfferAsset::KIND; {
+        hash: ContentHash, length: u64, media: String, name: String, audience: AssetAudience,
+        keep_s: u32,
+    }
+    FetchAsset = FetchAsset::KIND; { hash: ContentHash, offset: u64 }
+    WithdrawAsset = WithdrawAsset::KIND; { hash: ContentHash }
+    AssetWanted = AssetWanted::KIND; { from: u64 }
+    AssetKept = AssetKept::KIND; { until: u64 }
+    AssetRefused = AssetRefused::KIND; { why: AssetWhy }
+    AssetFound = AssetFound::KIND; {
+        length: u64, media: String, name: String, until: Option<u64>,
+    }
+    AssetWithheld = AssetWithheld::KIND; { hash: ContentHash }
+
     Act; { verb: Verb, target: Option<EntityId>, args: Args }
     Appear; {
         handle: u16, entity: EntityId, being: Being, position: Position, yaw: Yaw, flags: u8,
@@ -132,6 +147,22 @@ enums! {
         Text(String),
         Emote(Emote),
         Say(Utterance),
+    }
+    AssetAudience { Owner, Persons(Vec<PersonId>), Everyone }
+    AssetWhy {
+        Forbidden,
+        Muted,
+        Length { max: u64 },
+        Media,
+        Name,
+        Audience,
+        Quota { bytes_left: u64, assets_left: u32 },
+        Full,
+        TooMany { retry_ms: u32 },
+        Corrupt,
+        Short { got: u64 },
+        Offset { length: u64 },
+        Store,
     }
     Audience { Nearby, Whisper, Person(PersonId), Channel(String) }
     Being {

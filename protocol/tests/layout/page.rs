@@ -128,6 +128,10 @@ pub fn limits(sources: &Sources) -> String {
         CHUNKS_WANTED_MAX,
         CHUNK_BYTES_MAX,
         ASSET_BYTES_MAX,
+        ASSET_FRAME_BYTES_MAX,
+        ASSET_PERSONS_MAX,
+        ASSET_MEDIA_BYTES_MAX,
+        ASSET_NAME_CHARS_MAX,
         ANNOUNCED_MAX,
     );
     let mut text = "| bound | value | what |\n|---|---|---|\n".to_owned();

@@ -115,7 +115,9 @@ pub fn decide(
         | AdminRequest::Reload
         | AdminRequest::Verify
         | AdminRequest::Audit { .. }
-        | AdminRequest::ShardList => None,
+        | AdminRequest::ShardList
+        | AdminRequest::AssetList
+        | AdminRequest::AssetRemove { .. } => None,
     }
 }
 

@@ -1,7 +1,7 @@
 //! What operators read: answers as aligned lines, without colour.
 
 use super::span::Span;
-use crate::admin::{AdminReply, Player};
+use crate::admin::{AdminReply, Player, SharedAsset};
 use crate::admission::access::TokenRecord;
 use crate::admission::bans::Ban;
 use crate::audit::AuditEntry;
@@ -32,6 +32,7 @@ pub fn reply(reply: &AdminReply, now_s: u64) -> String {
         ),
         AdminReply::Shards(shards) => list_shards(shards),
         AdminReply::Audit(entries) => list_audit(entries, now_s),
+        AdminReply::Assets(assets) => list_assets(assets, now_s),
         AdminReply::Reloaded { applied, restart } => reloaded(applied, restart),
         AdminReply::Verified { records, problems } => verified(*records, problems),
     }
@@ -106,6 +107,25 @@ fn list_tokens(tokens: &[TokenRecord], now_s: u64) -> String {
         [token.id.to_string(), role, person, state, token.note.clone()]
     };
     table(["ID", "ROLE", "FOR", "STATE", "NOTE"], tokens.iter().map(row))
+}
+
+fn list_assets(assets: &[SharedAsset], now_s: u64) -> String {
+    if assets.is_empty() {
+        return "nobody shares anything\n".to_owned();
+    }
+    let row = |asset: &SharedAsset| {
+        let left = Span(asset.until_s.saturating_sub(now_s));
+        [
+            asset.hash.clone(),
+            asset.owner.to_string(),
+            asset.audience.clone(),
+            asset.length.to_string(),
+            asset.media.clone(),
+            left.to_string(),
+            asset.name.clone(),
+        ]
+    };
+    table(["HASH", "OWNER", "FOR", "BYTES", "TYPE", "LEFT", "NAME"], assets.iter().map(row))
 }
 
 fn list_shards(shards: &[ShardStatus]) -> String {
@@ -241,9 +261,27 @@ mod tests {
     }
 
     #[test]
+    fn what_people_share_is_a_table() {
+        let asset = SharedAsset {
+            hash: "ab".repeat(32),
+            owner: protocol::ids::PersonId(0x1F),
+            length: 40_000,
+            media: "image/png".to_owned(),
+            name: "hat.png".to_owned(),
+            audience: "everyone".to_owned(),
+            until_s: 4_600,
+        };
+        let text = reply(&AdminReply::Assets(vec![asset]), 1_000);
+        let row = text.lines().nth(1).unwrap();
+        assert!(row.starts_with(&"ab".repeat(32)), "{text}");
+        assert!(row.contains("  p-1f   everyone  40000  image/png  1h    hat.png"), "{text}");
+    }
+
+    #[test]
     fn empty_lists_say_so() {
         assert_eq!(reply(&AdminReply::Bans(Vec::new()), 0), "nobody is banned\n");
         assert_eq!(reply(&AdminReply::Players(Vec::new()), 0), "nobody is in\n");
+        assert_eq!(reply(&AdminReply::Assets(Vec::new()), 0), "nobody shares anything\n");
         let nothing = AdminReply::Reloaded { applied: Vec::new(), restart: Vec::new() };
         assert_eq!(reply(&nothing, 0), "nothing changed\n");
     }

@@ -32,6 +32,7 @@ use crate::config::{Config, Settings};
 use crate::directory::Directory;
 use crate::identity::{Identity, PublicKey};
 use crate::io::admin::{ListenError, Listener};
+use crate::io::assets::Shelf;
 use crate::io::audit::Auditor;
 use crate::io::clock;
 use crate::io::files::{self, FileError};
@@ -247,6 +248,8 @@ async fn run(
         worlds: vec![world.clone()],
         software: concat!("ecumene ", env!("CARGO_PKG_VERSION")).into(),
     };
+    let kept = Arc::clone(&store) as Arc<dyn Store>;
+    let shelf = Shelf::open(kept, Arc::clone(&settings), Arc::clone(access), &base.book)?;
     let lobby = Arc::new(Lobby::new(
         greeting,
         Arc::clone(identity),
@@ -255,6 +258,7 @@ async fn run(
         Arc::clone(&settings),
         Arc::clone(&directory),
         spawn(base),
+        shelf,
         lobby_mint,
     ));
     let endpoint = listen(config, identity)?;

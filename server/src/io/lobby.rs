@@ -21,6 +21,7 @@ use crate::admission::{self, Admitted, Policy, Refusal};
 use crate::config::Config;
 use crate::directory::Directory;
 use crate::identity::{Identity, PublicKey};
+use crate::io::assets::Shelf;
 use crate::io::recovery::held_things;
 use crate::io::{clock, forget};
 use crate::people::{PersonRecord, first_appearance, first_place};
@@ -52,6 +53,8 @@ pub struct Lobby {
     pub directory: Arc<Directory>,
     /// Where newcomers begin.
     pub spawn: Position,
+    /// What people share.
+    pub shelf: Arc<Shelf>,
     /// Counts refusals.
     pub metrics: HostMetrics,
     rates: Mutex<HandshakeRates>,
@@ -95,6 +98,7 @@ impl Lobby {
         config: Arc<RwLock<Config>>,
         directory: Arc<Directory>,
         spawn: Position,
+        shelf: Arc<Shelf>,
         mint: IdMint,
     ) -> Self {
         let rates = {
@@ -111,6 +115,7 @@ impl Lobby {
             config,
             directory,
             spawn,
+            shelf,
             metrics: HostMetrics::default(),
             rates: Mutex::new(rates),
             mint: Mutex::new(mint),

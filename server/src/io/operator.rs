@@ -138,8 +138,8 @@ impl Host {
         Arc::clone(&self.stopped)
     }
 
-    /// Measures the store, makes and removes backups and forgets guests as the settings say, until
-    /// dropped.
+    /// Measures the store, removes assets whose time is over, makes and removes backups and forgets
+    /// guests as the settings say, until dropped.
     pub async fn keep_house(self) {
         for look in 0_u64.. {
             if look.is_multiple_of(GUESTS_LOOKS) {
@@ -148,6 +148,7 @@ impl Host {
             let host = self.clone();
             let made = tokio::task::spawn_blocking(move || {
                 host.board.note_store_bytes(host.store.bytes());
+                host.lobby.shelf.sweep();
                 host.scheduled().run(&host.store, clock::unix_s())
             });
             match made.await {
@@ -211,6 +212,8 @@ impl Host {
         let reply = match request {
             AdminRequest::Status => AdminReply::Status(Box::new(self.board.read())),
             AdminRequest::ShardList => AdminReply::Shards(self.board.read().shards),
+            AdminRequest::AssetList => AdminReply::Assets(self.lobby.shelf.list()),
+            AdminRequest::AssetRemove { hash, owner } => self.remove_asset(hash, *owner).await,
             AdminRequest::PlayerList => match self.gateway.send(ListPlayers).await {
                 Ok(players) => AdminReply::Players(players),
                 Err(_) => stopping(),
@@ -319,7 +322,9 @@ impl Host {
             | AdminRequest::Reload
             | AdminRequest::Verify
             | AdminRequest::Audit { .. }
-            | AdminRequest::ShardList => {}
+            | AdminRequest::ShardList
+            | AdminRequest::AssetList
+            | AdminRequest::AssetRemove { .. } => {}
         }
     }
 
@@ -346,6 +351,31 @@ impl Host {
             Ok(Ok(())) => AdminReply::Done(done.into()),
             Ok(Err(error)) => AdminReply::Failed(error.to_string()),
             Err(_) => stopping(),
+        }
+    }
+
+    /// Removes what people share, and waits until that is on disk.
+    async fn remove_asset(&self, hash: &str, owner: Option<PersonId>) -> AdminReply {
+        let Ok(hash) = hash.parse() else {
+            return AdminReply::Failed("a hash is written as 64 hexadecimal digits".into());
+        };
+        let shelf = Arc::clone(&self.lobby.shelf);
+        let removed = tokio::task::spawn_blocking(move || shelf.remove(hash, owner)).await;
+        let removed = match removed {
+            Ok(Ok(0)) => {
+                let why = "nobody shares that; `ecumene asset list` shows what people share";
+                return AdminReply::Failed(why.into());
+            }
+            Ok(Ok(removed)) => removed,
+            Ok(Err(error)) => return AdminReply::Failed(error.to_string()),
+            Err(_) => return stopping(),
+        };
+        match self.lobby.store.flush().await {
+            Ok(_) if removed == 1 => {
+                AdminReply::Done("removed; nobody is given it any more".into())
+            }
+            Ok(_) => AdminReply::Done(format!("removed, as shared by {removed} people")),
+            Err(error) => AdminReply::Failed(error.to_string()),
         }
     }
 

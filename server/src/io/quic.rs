@@ -16,6 +16,7 @@ use protocol::frame::Assembler;
 use protocol::input::InputDatagram;
 use protocol::limits::{HELLO_BYTES_MAX, MESSAGE_BYTES_MAX};
 use protocol::message::client::Hello;
+use protocol::message::common::features;
 use protocol::message::server::{Farewell, Greeting};
 use protocol::message::{BadMessage, ClientMessage, ServerMessage};
 use quinn::{Connection, Incoming, RecvStream, SendStream};
@@ -25,8 +26,8 @@ use tracing::{Instrument, debug, debug_span};
 
 use crate::actors::gateway::{Entered, GatewayActor, Knock, Unseated};
 use crate::actors::session::{Broke, Said, SessionActor};
-use crate::admission::Refusal;
 use crate::admission::rates::{Bucket, Rate};
+use crate::io::assets::streams;
 use crate::io::link::{self, Gate};
 use crate::io::lobby::Lobby;
 use crate::io::{clock, rng};
@@ -159,10 +160,17 @@ impl Visit {
         let hello = timeout(HELLO_TIMEOUT, control.hello(&mut recv))
             .await
             .map_err(|_| broken(format!("no hello within {} s", HELLO_TIMEOUT.as_secs())))??;
+        let has_assets = hello.features & features::ASSETS != 0;
         let entered = self.knock(connection, peer, hello, nonce).await;
         match entered {
-            Ok(entered) => {
+            Ok((entered, admitted)) => {
                 drop(self.under_way);
+                if has_assets {
+                    let (person, role) = (admitted.person, admitted.role);
+                    let peer = streams::Peer { line: Line(connection.clone()), person, role };
+                    let shelf = Arc::clone(&self.lobby.shelf);
+                    actix::spawn(streams::serve(connection.clone(), peer, shelf));
+                }
                 let metrics = self.lobby.metrics.clone();
                 let rate = self.lobby.datagram_rate();
                 let control = (control, metrics, rate);
@@ -182,7 +190,7 @@ impl Visit {
         peer: SocketAddr,
         hello: Hello,
         nonce: [u8; 32],
-    ) -> Result<Entered, Refusal> {
+    ) -> Result<(Entered, Admitted), Refusal> {
         let mut hello = Some(hello);
         for attempt in 0..KNOCKS_MAX {
             let lobby = Arc::clone(&self.lobby);
@@ -192,11 +200,11 @@ impl Visit {
             let examined = tokio::task::spawn_blocking(examine).await;
             let failed = |_| Refusal::for_good(CloseCode::Internal, "the examination failed");
             let examined = examined.map_err(failed)??;
-            let again = examined.hello.clone();
+            let (again, admitted) = (examined.hello.clone(), examined.admitted.clone());
             let knock = Knock { examined: Box::new(examined), line: Line(connection.clone()) };
             let stopping = |_| Refusal::for_good(CloseCode::Stopping, "the server is stopping");
             match self.gateway.send(knock).await.map_err(stopping)? {
-                Ok(entered) => return Ok(entered),
+                Ok(entered) => return Ok((entered, admitted)),
                 Err(Unseated::Refused(refusal)) => return Err(refusal),
                 // They left a moment ago and what they left is being written: look again.
                 Err(Unseated::Stale) => hello = Some(again),

@@ -43,7 +43,7 @@ const RENEW_S: u64 = 3 * 24 * 3600;
 /// Seconds of the authority certificate's validity after now: longer than any leaf under it.
 const AUTHORITY_S: u64 = 2 * LEAF_S;
 
-/// Streams a client may have open: its control stream and some uploads.
+/// Two-way streams a client may have open: one for each asset on its way.
 const STREAMS_BIDI_MAX: u32 = 4;
 
 /// One-way streams a client may have open: assets that it offers.

@@ -83,6 +83,13 @@ metrics_table! {
     COMMIT_TIME = "ecumene_store_commit_seconds", Kind::Histogram(COMMIT_SECONDS), Seconds, "Time from a batch's first append until it was durable.";
     STORE_PENDING = "ecumene_store_pending_records", Kind::Gauge, Count, "Records appended and not yet durable.";
     STORE_BYTES = "ecumene_store_size_bytes", Kind::Gauge, Bytes, "Bytes of the store on disk.";
+    ASSETS = "ecumene_assets", Kind::Gauge, Count, "Assets that people share now.";
+    ASSETS_SIZE = "ecumene_assets_size_bytes", Kind::Gauge, Bytes, "Bytes of the assets that people share now.";
+    ASSETS_SHARED = "ecumene_assets_shared_total", Kind::Counter, Count, "Assets that were sent here and kept.";
+    ASSETS_FETCHED = "ecumene_assets_fetched_total", Kind::Counter, Count, "Assets that were handed out to their end.";
+    ASSETS_REFUSED = "ecumene_assets_refused_total", Kind::Counter, Count, "Offers and fetches of assets that were refused.";
+    ASSETS_IN = "ecumene_assets_received_bytes_total", Kind::Counter, Bytes, "Bytes of assets received.";
+    ASSETS_OUT = "ecumene_assets_sent_bytes_total", Kind::Counter, Bytes, "Bytes of assets sent.";
     STORE_FAILURES = "ecumene_store_failures_total", Kind::Counter, Count, "Commits that failed.";
     LOGINS_REFUSED = "ecumene_http_logins_refused_total", Kind::Counter, Count, "Logins to the page and calls of its API refused.";
     RESIDENT_BYTES = "process_resident_memory_bytes", Kind::Gauge, Bytes, "Memory of the process that is in RAM.";
@@ -202,6 +209,33 @@ impl HostMetrics {
     /// Counts a reliable message sent. `kind` is its name in the protocol.
     pub fn message_out(&self, kind: &'static str) {
         counter!(MESSAGES_OUT, "kind" => kind).increment(1);
+    }
+}
+
+/// The handles of what people share.
+#[derive(Clone)]
+#[expect(missing_docs, reason = "each handle is documented by the metric of the same name")]
+pub struct AssetMetrics {
+    pub assets: Gauge,
+    pub size_bytes: Gauge,
+    pub shared: Counter,
+    pub fetched: Counter,
+    pub refused: Counter,
+    pub bytes_in: Counter,
+    pub bytes_out: Counter,
+}
+
+impl Default for AssetMetrics {
+    fn default() -> Self {
+        Self {
+            assets: gauge!(ASSETS),
+            size_bytes: gauge!(ASSETS_SIZE),
+            shared: counter!(ASSETS_SHARED),
+            fetched: counter!(ASSETS_FETCHED),
+            refused: counter!(ASSETS_REFUSED),
+            bytes_in: counter!(ASSETS_IN),
+            bytes_out: counter!(ASSETS_OUT),
+        }
     }
 }
 

@@ -69,8 +69,13 @@ impl Raw {
         Ok(Self { _endpoint: endpoint, connection, send, receive, assembler })
     }
 
+    /// Returns the connection, for streams of one's own.
+    pub const fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
     /// Opens a connection and comes in as a guest.
-    async fn enter(server: &ServerProcess) -> Result<Self> {
+    pub async fn enter(server: &ServerProcess) -> Result<Self> {
         let mut raw = Self::open(server).await?;
         raw.write(&bytes_of(&hello())).await?;
         raw.until_welcome().await?;
@@ -104,7 +109,7 @@ impl Raw {
     }
 
     /// Returns how the server closes the connection.
-    async fn closed(&self) -> Result<(Option<CloseCode>, String)> {
+    pub async fn closed(&self) -> Result<(Option<CloseCode>, String)> {
         let closed = tokio::time::timeout(PATIENCE, self.connection.closed()).await;
         let (code, why) = close_of(&closed.context("the connection stands")?);
         Ok((code.and_then(CloseCode::from_number), why))

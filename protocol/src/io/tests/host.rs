@@ -304,7 +304,7 @@ fn welcome(resumed: bool) -> Welcome {
         avatar: EntityId(3),
         role: "visitor".into(),
         world: world(),
-        rules: ContentHash([0; 32]),
+        rules: crate::rules::RuleBook::starter().hash(),
         features: features::CHUNKS,
         tick: Tick(500),
         hz: 20,

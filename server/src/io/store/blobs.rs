@@ -1,7 +1,8 @@
 //! Large values as files named by the hash of their content: `blobs/ab/<hash>`.
 //!
 //! A file is durable, name and content, before any record names it, and never changes afterwards.
-//! Files that no record names any more are removed while a database is compacted.
+//! Files that no record names any more are removed while a database is compacted; those of sealed
+//! records, which no other record can name, as soon as theirs is gone.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -74,6 +75,17 @@ impl Blobs {
             return Err(damaged("it is not what its name says"));
         }
         Ok(content)
+    }
+
+    /// Removes a value that no record names any more. One that stays for some reason goes when the
+    /// database is compacted.
+    pub fn remove(&self, hash: ContentHash) {
+        let path = self.path(hash);
+        match fs::remove_file(&path) {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => tracing::debug!(%error, path = %path.display(), "a value stays"),
+        }
     }
 
     /// Removes every file that is not `named` and returns how many there were.

@@ -95,6 +95,30 @@ fn what_was_durable_is_there_after_reopening() {
 }
 
 #[test]
+fn a_large_personal_value_gives_its_room_back() {
+    let data = tempfile::tempdir().unwrap();
+    let store = open(data.path());
+    store.enroll(ANNA).unwrap();
+    put(&store, 1, vec![7; INLINE_BYTES_MAX + 1]).unwrap();
+    for round in 0..3 {
+        put_for(&store, ANNA, 1, vec![round; INLINE_BYTES_MAX + 1]);
+        put_for(&store, ANNA, 2, vec![round; INLINE_BYTES_MAX + 1]);
+        flush(&store);
+    }
+    let large = data.path().join("blobs");
+    assert_eq!(files(&large).len(), 3);
+    assert!(store.verify(&mut |_, _| {}).unwrap().is_sound());
+    let mut batch = Batch::new();
+    batch.delete(Tree::People, Key::person_item(ANNA, 1, 1)).delete(Tree::World, item(1));
+    store.append(batch).unwrap();
+    flush(&store);
+    // What belongs to nobody may be named twice: it goes when the store is compacted.
+    assert_eq!(files(&large).len(), 2);
+    assert!(of(&store, ANNA, 2).is_some_and(|stored| stored.live().is_some()));
+    assert!(store.verify(&mut |_, _| {}).unwrap().is_sound());
+}
+
+#[test]
 fn large_nodes_stay_in_the_log() {
     let data = tempfile::tempdir().unwrap();
     let store = open(data.path());

@@ -9,13 +9,15 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use metrics::{counter, gauge, histogram};
+use protocol::ids::ContentHash;
 
 use crate::io::clock::instant;
 use crate::io::store::Shared;
-use crate::io::store::engine::Engine;
+use crate::io::store::engine::{Before, Engine};
 use crate::io::store::folder::free_bytes;
 use crate::store::batch::Write;
 use crate::store::intake::Queued;
+use crate::store::record::{self, BlobName};
 use crate::store::{Number, Progress, StoreError};
 
 /// Pause before a group that failed is tried again.
@@ -133,16 +135,29 @@ fn commit(
     group: &[Queued],
     last: Number,
 ) -> Result<(), StoreError> {
+    let mut unnamed = Vec::new();
     // After a failed try the group may be in the database already.
     if engine.applied() < last {
         let mut stash = shared.stash();
         let writes = group.iter().flat_map(|queued| &queued.writes);
         let before = engine.commit(writes, last)?;
-        if let Some(stash) = stash.as_mut() {
-            stash.keep(before);
+        match stash.as_mut() {
+            // Whoever reads the database as it stood needs its files, too.
+            Some(stash) => stash.keep(before),
+            None => unnamed.extend(before.iter().filter_map(sealed_file)),
         }
     }
-    engine.sync()
+    engine.sync()?;
+    unnamed.into_iter().for_each(|hash| shared.blobs.remove(hash));
+    Ok(())
+}
+
+/// Returns the file that an overwritten or removed record named, if it was sealed: its salt is
+/// random, so that no other record can name the same file.
+fn sealed_file((tree, key, old): &Before) -> Option<ContentHash> {
+    let framed = record::decode(*tree, key.as_bytes(), old.as_deref()?).ok()?;
+    let is_sealed_file = framed.form.is_blob && framed.form.owner.is_some();
+    is_sealed_file.then(|| BlobName::parse(framed.body).ok()).flatten().map(|name| name.hash)
 }
 
 fn has_space(shared: &Shared, bytes: u64) -> Result<(), StoreError> {

@@ -183,6 +183,7 @@ mod tests {
             host.message_in("hello");
             host.message_out("welcome");
             ShardMetrics::new("r-1").entities.set(3.0);
+            names::AssetMetrics::default().shared.increment(1);
             metrics::counter!(names::LOGINS_REFUSED).increment(0);
             gauge!(names::STARTED).set(1.0);
             measure_process();
