@@ -58,7 +58,9 @@ const COUNT_BITS: u32 = 4;
 const YAW_WIDTH_BITS: u32 = 5;
 
 /// What the driver of a body wants in one tick.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize,
+)]
 pub struct Input {
     /// Forward (127) or back (-127).
     pub forward: i8,
@@ -71,7 +73,9 @@ pub struct Input {
 }
 
 /// What an input datagram says beside inputs and lost handles.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize,
+)]
 pub struct InputHead {
     /// Low 16 bits of the newest input's number.
     pub newest: u16,
@@ -86,7 +90,9 @@ pub struct InputHead {
 }
 
 /// An input datagram, read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize,
+)]
 pub struct InputDatagram {
     /// All but the lists.
     pub head: InputHead,
@@ -120,7 +126,9 @@ pub enum BadInput {
 }
 
 /// A short list that needs no allocation.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize,
+)]
 struct List<T> {
     items: [T; LIST_MAX],
     count: usize,

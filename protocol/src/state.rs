@@ -8,7 +8,9 @@ use crate::units::{Position, Yaw};
 pub const VELOCITY_STEP_CM_S: i32 = 4;
 
 /// The visible state of one entity.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize,
+)]
 pub struct EntityState {
     /// Where it stands, exact to 1 cm.
     pub position: Position,

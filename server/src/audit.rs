@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::admin::{AdminReply, AdminRequest, Who};
 use crate::rows;
 use crate::store::{Batch, Key, Tree};
+use crate::token::Purpose;
 
 /// Entries that are kept: a team that does thirty things a day looks back almost a year, and all
 /// of them, at some 200 bytes, fit into one answer.
@@ -103,6 +104,8 @@ pub const fn target(request: &AdminRequest) -> Option<&Who> {
         | AdminRequest::Reload
         | AdminRequest::Verify
         | AdminRequest::Audit { .. }
+        | AdminRequest::AssetList
+        | AdminRequest::AssetRemove { .. }
         | AdminRequest::ShardList => None,
     }
 }
@@ -125,12 +128,16 @@ pub fn words(request: &AdminRequest, target: Option<&str>) -> String {
         }
         AdminRequest::Move { to_m: [x_m, z_m], .. } => format!("{name} {target} to {x_m} {z_m}"),
         AdminRequest::Role { role, .. } => format!("{name} {target} {role}"),
+        AdminRequest::TokenMint { purpose: Purpose::Shards, lasts_s, .. } => {
+            format!("{name} for shards, {lasts_s} s")
+        }
         AdminRequest::TokenMint { role, person, lasts_s, .. } => {
             let whom = person.map_or_else(|| "anybody".to_owned(), |person| person.to_string());
             format!("{name} {role} for {whom}, {lasts_s} s")
         }
         AdminRequest::TokenRevoke { id } => format!("{name} {id}"),
         AdminRequest::Stop { in_ms, .. } => format!("{name} in {} s", in_ms / 1_000),
+        AdminRequest::AssetRemove { hash, .. } => format!("{name} {hash}"),
         AdminRequest::Status
         | AdminRequest::PlayerList
         | AdminRequest::BanList
@@ -140,6 +147,7 @@ pub fn words(request: &AdminRequest, target: Option<&str>) -> String {
         | AdminRequest::Reload
         | AdminRequest::Verify
         | AdminRequest::Audit { .. }
+        | AdminRequest::AssetList
         | AdminRequest::ShardList => name.to_owned(),
     }
 }
@@ -158,6 +166,7 @@ fn outcome(reply: &AdminReply) -> String {
         | AdminReply::Shards(_)
         | AdminReply::Reloaded { .. }
         | AdminReply::Audit(_)
+        | AdminReply::Assets(_)
         | AdminReply::Verified { .. } => "done".into(),
     }
 }
@@ -224,7 +233,8 @@ mod tests {
         check(AdminRequest::Move { who: who(), to_m: [-5, 7] }, "player move p-1f to -5 7");
         check(AdminRequest::Stop { in_ms: 5_000, why: why() }, "stop in 5 s");
         let (role, person, note) = (Role::Admin, None, why());
-        let mint = AdminRequest::TokenMint { role, person, lasts_s: 60, note };
+        let purpose = Purpose::People;
+        let mint = AdminRequest::TokenMint { purpose, role, person, lasts_s: 60, note };
         check(mint, "token mint admin for anybody, 60 s");
         let unknown = AdminRequest::Unmute { who: who() };
         assert_eq!(words(&unknown, None), "player unmute somebody who was not found");
@@ -233,6 +243,7 @@ mod tests {
     #[test]
     fn a_token_is_told_by_its_id_alone() {
         let record = TokenRecord {
+            purpose: Purpose::People,
             id: TokenId(7),
             role: Role::Admin,
             person: None,

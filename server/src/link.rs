@@ -143,10 +143,8 @@ pub fn write<T>(message: &T) -> Result<Vec<u8>, BadFrame>
 where
     T: for<'a> Serialize<HighSerializer<AlignedVec, ArenaHandle<'a>, rancor::Error>>,
 {
-    let body = rkyv::to_bytes::<rancor::Error>(message).map_err(|error| BadFrame::Unreadable {
-        bytes: 0,
-        why: error.to_string(),
-    })?;
+    let body = rkyv::to_bytes::<rancor::Error>(message)
+        .map_err(|error| BadFrame::Unreadable { bytes: 0, why: error.to_string() })?;
     if FRAME_BYTES_MAX < body.len() {
         return Err(BadFrame::TooLong { bytes: body.len(), max: FRAME_BYTES_MAX });
     }

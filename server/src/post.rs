@@ -41,7 +41,9 @@ impl Post {
     /// Returns whether the answer to a client's request waits here.
     #[must_use]
     pub fn answers(&self, client: ClientKey, request: u32) -> bool {
-        self.waiting.iter().any(|(_, to, message)| *to == client && answer(message) == Some(request))
+        self.waiting
+            .iter()
+            .any(|(_, to, message)| *to == client && answer(message) == Some(request))
     }
 
     /// Returns how many letters wait.

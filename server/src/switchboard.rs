@@ -81,9 +81,8 @@ impl Switchboard {
     /// Returns whether what an avatar's client asked still waits for a region's next step.
     #[must_use]
     pub fn is_asked(&self, region: RegionIndex, avatar: EntityId, request: u32) -> bool {
-        self.waiting(region).any(|command| {
-            command.avatar() == Some(avatar) && command.request() == Some(request)
-        })
+        self.waiting(region)
+            .any(|command| command.avatar() == Some(avatar) && command.request() == Some(request))
     }
 
     fn waiting(&self, region: RegionIndex) -> impl Iterator<Item = &Command> {

@@ -229,8 +229,11 @@ impl Mint {
         if let Some(person) = person {
             builder = builder.fact(Fact::new("person".to_owned(), [text(person)]))?;
         }
-        let token =
-            builder.build_with_key_pair(self.key(purpose), SymbolTable::default(), &key_pair(seed))?;
+        let token = builder.build_with_key_pair(
+            self.key(purpose),
+            SymbolTable::default(),
+            &key_pair(seed),
+        )?;
         let id = TokenId::of(&token.revocation_identifiers()[0]);
         Ok((token.to_vec()?, id))
     }
@@ -281,7 +284,8 @@ impl Mint {
         if TOKEN_BYTES_MAX < token.len() {
             return Err(BadToken::Forged);
         }
-        let token = Biscuit::from(token, self.key(purpose).public()).map_err(|_| BadToken::Forged)?;
+        let token =
+            Biscuit::from(token, self.key(purpose).public()).map_err(|_| BadToken::Forged)?;
         if BLOCKS_MAX < token.block_count() {
             return Err(BadToken::Forged);
         }

@@ -46,7 +46,11 @@ fn place(server: &ServerProcess, region: &str) -> Result<String> {
     Ok(line.split_whitespace().last().unwrap_or_default().to_owned())
 }
 
-async fn runs_at(server: &ServerProcess, region: &str, is_right: impl Fn(&str) -> bool) -> Result<()> {
+async fn runs_at(
+    server: &ServerProcess,
+    region: &str,
+    is_right: impl Fn(&str) -> bool,
+) -> Result<()> {
     for _ in 0..200 {
         if is_right(&place(server, region)?) {
             return Ok(());
@@ -139,10 +143,8 @@ fn a_shard_moves_to_another_process_and_back_while_people_play() -> Result<()> {
         ben.hears("an apple").await?;
         // Over the border and back: from the one process to the other.
         server.ask(&["player", "move", "Ada", "150", "0"])?;
-        ada.until("being east", |view| {
-            (view.replica.body().position().x > 14_000).then_some(())
-        })
-        .await?;
+        ada.until("being east", |view| (view.replica.body().position().x > 14_000).then_some(()))
+            .await?;
         assert!(ada.holding().iter().any(|thing| thing.id == apple), "it came along");
         ada.go_to(Position::new(11_000, 0, 0), 100).await?;
         ada.does(Act::on(Verb::Drop, apple)).await?;
@@ -184,8 +186,7 @@ fn a_process_is_killed_and_the_clients_of_the_other_notice_nothing() -> Result<(
                 Some(thing) => Act::on(Verb::Drop, thing.id),
                 None => {
                     let kind = ada.kind("apple")?;
-                    let lying =
-                        |view: &View| view.replica.nearest_of(kind).map(|entity| entity.id);
+                    let lying = |view: &View| view.replica.nearest_of(kind).map(|entity| entity.id);
                     match ada.client.look(lying) {
                         Some(apple) if round > 0 => Act::on(Verb::Take, apple),
                         // The first one is fetched from the village.
@@ -215,7 +216,9 @@ fn a_process_is_killed_and_the_clients_of_the_other_notice_nothing() -> Result<(
             // What was acknowledged is there, once.
             if is_drop {
                 ada.until("what she dropped", |view| view.replica.entity(thing).map(drop)).await?;
-                let is_known = |held: Vec<_>| !held.iter().any(|held: &protocol::rules::Thing| held.id == thing);
+                let is_known = |held: Vec<_>| {
+                    !held.iter().any(|held: &protocol::rules::Thing| held.id == thing)
+                };
                 assert!(is_known(ada.holding()), "round {round}: dropped and held");
             } else {
                 ada.held("apple").await?;

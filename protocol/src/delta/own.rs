@@ -13,7 +13,9 @@ pub const AT_STEPS_PER_CM: i64 = 256;
 const LENGTH_BITS: u32 = 6;
 
 /// The receiver's own body as the server moves it: all that prediction starts from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize,
+)]
 pub struct OwnBody {
     /// East, up and south in 1/256 cm, each within the range of [`Position`].
     pub at: [i64; 3],

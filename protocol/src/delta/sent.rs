@@ -41,7 +41,9 @@ pub(super) struct Slot {
 }
 
 /// What a [`Slot`] knows.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize,
+)]
 enum Stage {
     /// Nothing has arrived.
     #[default]

@@ -114,7 +114,11 @@ pub async fn open_as(destination: &Destination, alpn: &[u8]) -> Result<Opened, O
     let pinned = destination.server_key.or(remembered);
     let verifier = PinnedVerifier::new(pinned, provider.clone());
     let mut endpoint = Endpoint::client(unspecified(address))?;
-    endpoint.set_default_client_config(client_config(&verifier, provider, (destination.keylog, alpn))?);
+    endpoint.set_default_client_config(client_config(
+        &verifier,
+        provider,
+        (destination.keylog, alpn),
+    )?);
     let opened = tokio::time::timeout(OPENING, control(&endpoint, address)).await;
     let unreachable =
         |why: String| OpenError::Unreachable { address: destination.address.clone(), why };

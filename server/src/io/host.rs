@@ -369,8 +369,7 @@ fn start_actors(
         let outbox = Outbox { ready: gateway.clone().recipient() };
         let generator = GeneratorActor::new(terrain, outbox, generator_settings).start();
         let shards = regions.iter().zip(mints);
-        let shards =
-            shards.map(|(region, mint)| Shard::new(region, rules.clone(), mint)).collect();
+        let shards = shards.map(|(region, mint)| Shard::new(region, rules.clone(), mint)).collect();
         let furniture = things.into_iter();
         let first = furniture.map(|(region, things)| (region, Command::Things(things))).collect();
         let outfit = Outfit {

@@ -27,6 +27,7 @@ use tracing::{Instrument, debug, debug_span};
 use crate::actors::gateway::{Entered, GatewayActor, Knock, Unseated};
 use crate::actors::session::{Broke, Said, SessionActor};
 use crate::admission::rates::{Bucket, Rate};
+use crate::admission::{Admitted, Refusal};
 use crate::io::assets::streams;
 use crate::io::link::{self, Gate};
 use crate::io::lobby::Lobby;

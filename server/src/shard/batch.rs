@@ -127,7 +127,7 @@ pub enum Command {
 }
 
 /// Who speaks, as others are told.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub struct Speaker {
     /// The person.
     pub person: PersonId,

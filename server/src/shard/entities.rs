@@ -113,8 +113,7 @@ impl Entities {
 
     /// Takes out those of `owner`'s entities that are gone.
     pub fn remove_all_of(&mut self, owner: Owner, is_gone: impl Fn(EntityId) -> bool) {
-        let gone =
-            self.iter().filter(|(_, entity)| entity.owner == owner && is_gone(entity.id));
+        let gone = self.iter().filter(|(_, entity)| entity.owner == owner && is_gone(entity.id));
         let gone: Vec<EntityId> = gone.map(|(_, entity)| entity.id).collect();
         for id in gone {
             self.remove(id);

@@ -19,7 +19,19 @@ use super::entities::{Entities, Entity};
 use super::interest::{Grid, Slot};
 
 /// One client of the gateway, for as long as its connection lasts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    rkyv::Archive,
+    rkyv::Serialize,
+    rkyv::Deserialize,
+)]
 pub struct ClientKey(pub u64);
 
 /// Handles in use or not yet confirmed free: all tracked ones exchanged at once.
@@ -80,15 +92,7 @@ pub struct Viewer {
 /// What one client was announced so far: what its next view must go on from when the shard that
 /// announced it is lost.
 #[derive(
-    Clone,
-    Copy,
-    Debug,
-    Default,
-    PartialEq,
-    Eq,
-    rkyv::Archive,
-    rkyv::Serialize,
-    rkyv::Deserialize,
+    Clone, Copy, Debug, Default, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize,
 )]
 pub struct Told {
     announced: u64,

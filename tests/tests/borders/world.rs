@@ -194,11 +194,8 @@ impl World {
     ///
     /// Returns how many bytes that were.
     pub fn move_shard(&mut self, index: usize) -> usize {
-        let stand_in = Shard::new(
-            self.regions.region(RegionIndex(0)),
-            self.rules.clone(),
-            IdMint::new(2),
-        );
+        let stand_in =
+            Shard::new(self.regions.region(RegionIndex(0)), self.rules.clone(), IdMint::new(2));
         let shard = std::mem::replace(&mut self.shards[index], stand_in);
         let frame = link::write(&shard.pack()).expect("a shard fits a frame");
         let packed: Packed = link::read(&frame[LENGTH_BYTES..]).expect("what was written");

@@ -236,12 +236,7 @@ impl GatewayActor {
     }
 
     /// Brings the avatar in, if it is not here, and seats the client.
-    fn seat(
-        &mut self,
-        client: ClientKey,
-        record: &PersonRecord,
-        things: Vec<Thing>,
-    ) {
+    fn seat(&mut self, client: ClientKey, record: &PersonRecord, things: Vec<Thing>) {
         let avatar = record.avatar;
         self.away.remove(&avatar);
         self.ended.forget(avatar);

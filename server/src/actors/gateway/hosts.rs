@@ -86,7 +86,11 @@ pub(super) struct Losses {
 impl Handler<Join> for GatewayActor {
     type Result = Result<LinkId, BadClaim>;
 
-    fn handle(&mut self, Join { regions, peer, outgoing }: Join, _: &mut Self::Context) -> Self::Result {
+    fn handle(
+        &mut self,
+        Join { regions, peer, outgoing }: Join,
+        _: &mut Self::Context,
+    ) -> Self::Result {
         let link = LinkId(self.next_link);
         self.hosting.claim(link, &regions)?;
         self.next_link += 1;
@@ -135,7 +139,12 @@ impl GatewayActor {
     }
 
     /// Gives a region what it needs in this tick; returns false when its shard takes nothing.
-    pub(super) fn take_turn(&mut self, region: RegionIndex, is_survey: bool, budget: usize) -> bool {
+    pub(super) fn take_turn(
+        &mut self,
+        region: RegionIndex,
+        is_survey: bool,
+        budget: usize,
+    ) -> bool {
         let Some(Runner { step, pack }) = self.shards.get(usize::from(region.0)) else {
             return false;
         };
@@ -250,8 +259,8 @@ impl GatewayActor {
         regions: &'a [RegionIndex],
     ) -> impl Iterator<Item = (EntityId, Option<ClientKey>)> + 'a {
         self.routes.seats().filter_map(|(avatar, seat)| {
-            let is_here = regions.contains(&seat.region)
-                && !self.routes.is_entering(seat.region, avatar);
+            let is_here =
+                regions.contains(&seat.region) && !self.routes.is_entering(seat.region, avatar);
             is_here.then_some((avatar, seat.client))
         })
     }
@@ -318,7 +327,7 @@ impl GatewayActor {
                 .filter(|&request| !self.routes.is_asked(region, place.avatar, request))
                 .collect();
             for request in lost {
-                self.send(client, &Refused { request, why: Why::Idle }.into());
+                self.send(client, &Refused { request, why: Why::Interrupted }.into());
             }
         }
     }

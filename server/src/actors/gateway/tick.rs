@@ -277,7 +277,8 @@ impl GatewayActor {
             self.beat.saved_at_ms = self.now_ms();
         }
         let now = self.beat.clock.elapsed();
-        let took = now.saturating_sub(self.beat.began_at).max(std::mem::take(&mut self.beat.remote));
+        let took =
+            now.saturating_sub(self.beat.began_at).max(std::mem::take(&mut self.beat.remote));
         if self.outfit.board.tick(took, now) {
             let picture = self.picture();
             self.outfit.board.publish(picture, now);

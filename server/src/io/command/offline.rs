@@ -58,6 +58,8 @@ pub(super) fn ask(
         | AdminRequest::Stop { .. }
         | AdminRequest::Reload
         | AdminRequest::Verify
+        | AdminRequest::AssetList
+        | AdminRequest::AssetRemove { .. }
         | AdminRequest::ShardList => {}
     }
     if *request == AdminRequest::Verify {
