@@ -14,7 +14,7 @@ use protocol::io::{ClientEvent, View};
 use protocol::message::ServerMessage;
 use protocol::rules::{Act, Verb};
 use protocol::session::Answer;
-use protocol::units::{Position, Yaw};
+use protocol::units::Position;
 use tests::guest::{Guest, options, run};
 use tests::process::{ServerProcess, ShardProcess};
 
@@ -139,6 +139,7 @@ fn a_shard_moves_to_another_process_and_back_while_people_play() -> Result<()> {
         runs_there(&server, VILLAGE).await?;
         // What is done over there is kept here.
         let apple = take_one(&ada).await?;
+        ben.go_to(ada.position(), 500).await?;
         ada.say(protocol::message::common::Audience::Nearby, "an apple").await?;
         ben.hears("an apple").await?;
         // Over the border and back: from the one process to the other.
@@ -169,6 +170,7 @@ fn a_process_is_killed_and_the_clients_of_the_other_notice_nothing() -> Result<(
         let mut bens = options(&server, "Ben")?;
         bens.tap = Some(Arc::clone(&frames) as Arc<dyn Tap>);
         let mut ben = Guest::enter(&server, bens).await?;
+        take_one(&ada).await?;
         // Ben stands in the next region, where he sees over the border; the hand-off is 12 m wide.
         server.ask(&["player", "move", "Ben", "145", "0"])?;
         server.ask(&["player", "move", "Ada", "110", "0"])?;
@@ -181,23 +183,12 @@ fn a_process_is_killed_and_the_clients_of_the_other_notice_nothing() -> Result<(
             ada.sees("Ben").await?;
             noticed_nothing(&mut ben)?;
             frames.begin();
-            let before = ada.holding();
-            let act = match before.first() {
+            let act = match ada.holding().first() {
                 Some(thing) => Act::on(Verb::Drop, thing.id),
                 None => {
                     let kind = ada.kind("apple")?;
-                    let lying = |view: &View| view.replica.nearest_of(kind).map(|entity| entity.id);
-                    match ada.client.look(lying) {
-                        Some(apple) if round > 0 => Act::on(Verb::Take, apple),
-                        // The first one is fetched from the village.
-                        Some(_) | None => {
-                            server.ask(&["player", "move", "Ada", "15", "0"])?;
-                            take_one(&ada).await?;
-                            server.ask(&["player", "move", "Ada", "110", "0"])?;
-                            ada.sees("Ben").await?;
-                            Act::on(Verb::Drop, ada.held("apple").await?.id)
-                        }
-                    }
+                    let find = |view: &View| view.replica.nearest_of(kind).map(|apple| apple.id);
+                    Act::on(Verb::Take, ada.until("the apple", find).await?)
                 }
             };
             let thing = act.target.context("a thing")?;
@@ -207,25 +198,20 @@ fn a_process_is_killed_and_the_clients_of_the_other_notice_nothing() -> Result<(
             // One more is under way when the process dies; it is answered in some way.
             let (_, answer) = ada.client.begin(Act::new(Verb::Greet))?;
             other.kill_9()?;
-            ada.walk(Yaw::NORTH);
             let answered = tokio::time::timeout(tests::guest::PATIENCE, answer).await;
             let answered = answered.context("what was asked of a lost shard is answered")?;
             assert!(!matches!(answered, Ok(Answer::Unknown) | Err(_)), "{answered:?}");
             runs_here(&server, VILLAGE).await?;
-            ada.stand();
             // What was acknowledged is there, once.
             if is_drop {
                 ada.until("what she dropped", |view| view.replica.entity(thing).map(drop)).await?;
-                let is_known = |held: Vec<_>| {
-                    !held.iter().any(|held: &protocol::rules::Thing| held.id == thing)
-                };
-                assert!(is_known(ada.holding()), "round {round}: dropped and held");
+                let is_held = ada.holding().iter().any(|held| held.id == thing);
+                assert!(!is_held, "round {round}: dropped and held");
             } else {
                 ada.held("apple").await?;
                 let lies = ada.client.look(|view| view.replica.entity(thing).is_some());
                 assert!(!lies, "round {round}: held and lying there");
             }
-            server.ask(&["player", "move", "Ada", "110", "0"])?;
             ada.sees("Ben").await?;
             ben.sees("Ada").await?;
             noticed_nothing(&mut ada).with_context(|| format!("Ada, round {round}"))?;
