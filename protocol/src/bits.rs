@@ -37,6 +37,19 @@ const fn mask(bits: u32) -> u64 {
     }
 }
 
+/// Returns `number` as rice(`k`) and how many bits that takes, 64 at most; its quotient must be
+/// below [`RICE_ONES`] and `k` at most 32.
+#[inline]
+pub(crate) const fn rice(number: u64, k: u32) -> (u64, u32) {
+    // Ones, the zero that ends them, and the rest above.
+    let ones = number >> k;
+    let end = (ones & (RICE_ONES - 1)) as u32 + 1;
+    ((1 << (end - 1)) - 1 | (number & mask(k)) << end, end + k)
+}
+
+/// Ones that are written at a time: with 32 bits of a rest they fill a word.
+pub(crate) const RICE_ONES: u64 = 32;
+
 /// Appends bits to a buffer of the caller, up to a length of that buffer.
 ///
 /// A write past the limit changes nothing but [`BitWriter::fits`], so an entry of many fields is
@@ -133,13 +146,12 @@ impl<'a> BitWriter<'a> {
     /// Writes `number` as rice(`k`), `k` at most 32.
     pub fn write_rice(&mut self, number: u64, k: u32) {
         let mut ones = number >> k;
-        while ones >= 32 {
+        while ones >= RICE_ONES {
             self.write(mask(32), 32);
-            ones -= 32;
+            ones -= RICE_ONES;
         }
-        // `ones` ones and the zero that ends them.
-        self.write((1 << ones) - 1, u32::try_from(ones).unwrap_or(0) + 1);
-        self.write(number, k);
+        let (code, bits) = rice(ones << k | number & mask(k), k);
+        self.write(code, bits);
     }
 
     /// Flushes the last bits, the last byte filled up with zeros, and returns the whole buffer.

@@ -73,8 +73,8 @@
 //! 64 walkers on hills (1.4-4 m/s, turning, stopping, due every 1-5 ticks, acknowledged 2-6
 //! ticks late, 5 % loss): 2.60 bytes per entry with its handle, 2.82 if the velocity up is always
 //! 0 (`cargo test --release -p protocol --test frames walkers -- --nocapture`). On one core of a
-//! busy 2-core virtual machine a frame of 24 entries takes 1.9 us to write, acknowledging and
-//! logging included, and 1.8 us to read (`cargo bench -p protocol --bench codec`). An encoder of
+//! busy 2-core virtual machine a frame of 24 entries takes 1.3 us to write, acknowledging and
+//! logging included, and 1.6 us to read (`cargo bench -p protocol --bench codec`). An encoder of
 //! 64 handles holds 4.6 KB; with room for twice the states under way it would hold 6.7 KB.
 use crate::limits::DATAGRAM_BYTES_MAX;
 

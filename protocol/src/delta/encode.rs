@@ -203,11 +203,11 @@ impl<'a> FrameWriter<'a> {
         let limit = EntityState::VELOCITY_MAX;
         let velocity = state.velocity.map(|steps| steps.clamp(-limit, limit));
         let state = EntityState { velocity, ..*state };
-        let packed = self.pack(handle, &state);
+        let (delta, reference) = self.delta(handle, &state);
+        let packed = delta.pack(reference);
         let highest = self.highest.max(handle);
         let entries_bits = self.entries_bits + packed.bits();
-        let frame_bits = self.bits_with(self.entries.len() + 1, highest) + packed.bits();
-        if frame_bits > self.budget_bits {
+        if !self.has_room(self.entries.len() + 1, highest, packed.bits()) {
             return false;
         }
         self.entries.push(Entry { state, handle, packed });
@@ -228,7 +228,18 @@ impl<'a> FrameWriter<'a> {
         self.head_bits + fixed_bits + handles_bits + self.entries_bits
     }
 
-    fn pack(&self, handle: u16, state: &EntityState) -> Packed {
+    /// Returns whether `count` entries, the last of `bits` bits, fit into the budget.
+    fn has_room(&self, count: usize, highest: u16, bits: usize) -> bool {
+        // The handles without any rest are no better than the best code, and known at once.
+        let handles_bits = count.max(usize::from(highest) + 1);
+        let fixed_bits = self.head_bits + (COUNT_BITS + RICE_BITS) as usize;
+        let at_most = fixed_bits + handles_bits + self.entries_bits + bits;
+        at_most <= self.budget_bits || self.bits_with(count, highest) + bits <= self.budget_bits
+    }
+
+    /// Returns what `state` is told against, and how it differs.
+    #[inline(always)]
+    fn delta(&self, handle: u16, state: &EntityState) -> (EntryDelta, Reference) {
         let pace = self.encoder.pace;
         if let Some(common) = self.common
             && let Some(slot) = self.encoder.log.slot(handle)
@@ -236,10 +247,10 @@ impl<'a> FrameWriter<'a> {
             && self.tick - slot.tick <= AGE_MAX
         {
             let delta = EntryDelta::between(&baseline, self.tick - slot.tick, pace, state);
-            return delta.pack(Reference::Behind(common - slot.tick));
+            return (delta, Reference::Behind(common - slot.tick));
         }
         let resting = EntityState { position: self.origin, ..EntityState::default() };
-        EntryDelta::between(&resting, 0, pace, state).pack(Reference::Origin)
+        (EntryDelta::between(&resting, 0, pace, state), Reference::Origin)
     }
 
     /// Appends the frame to `out` and returns how many bytes it took.
@@ -263,8 +274,7 @@ impl<'a> FrameWriter<'a> {
         for &key in order.iter() {
             let Some(entry) = entries.get((key & 0xFFFF) as usize) else { continue };
             let handle = u32::from(entry.handle);
-            writer.write_rice(u64::from(handle - next), k);
-            entry.packed.append(&mut writer);
+            entry.packed.append_behind(u64::from(handle - next), k, &mut writer);
             encoder.log.note(tick, entry.handle, &entry.state);
             next = handle + 1;
         }

@@ -7,7 +7,7 @@
 //! The widths of the classes were chosen by counting the differences of simulated walkers
 //! (`cargo test --release -p protocol --test frames walkers -- --nocapture` prints the cost).
 
-use crate::bits::{BitReader, BitWriter, unzigzag, width, zigzag};
+use crate::bits::{BitReader, BitWriter, RICE_ONES, rice, unzigzag, width, zigzag};
 use crate::state::{EntityState, VELOCITY_STEP_CM_S};
 use crate::units::Position;
 
@@ -146,6 +146,19 @@ impl Packed {
         writer.write(self.word, self.filled);
     }
 
+    /// Appends the entry behind `gap` as rice(`k`): all at once, as nearly every entry allows.
+    #[inline]
+    pub(super) fn append_behind(&self, gap: u64, k: u32, writer: &mut BitWriter<'_>) {
+        if self.full == 0 && gap >> k < RICE_ONES {
+            let (code, bits) = rice(gap, k);
+            if bits + self.filled < u64::BITS {
+                return writer.write(code | self.word << bits, bits + self.filled);
+            }
+        }
+        writer.write_rice(gap, k);
+        self.append(writer);
+    }
+
     /// Adds `number`, which has at most `bits` bits (63 at most).
     #[inline(always)]
     fn write(&mut self, number: u64, bits: u32) {
@@ -156,8 +169,9 @@ impl Packed {
         }
     }
 
-    /// Puts the full word aside; of `number`, added last, the upper bits are left over.
-    #[cold]
+    /// Puts the full word aside; of `number`, added last, the upper bits are left over. Inlined as
+    /// all of packing is, so that the last word stays in registers until it is done.
+    #[inline(always)]
     fn spill(&mut self, number: u64, bits: u32) {
         if let Some(place) = self.words.get_mut(self.full) {
             *place = self.word;
@@ -258,7 +272,7 @@ impl EntryDelta {
     }
 
     /// Returns `reference` and the differences in bits.
-    #[inline]
+    #[inline(always)]
     pub(super) fn pack(&self, reference: Reference) -> Packed {
         let mut packed = Packed::default();
         let behind = match reference {

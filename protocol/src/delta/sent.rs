@@ -139,10 +139,13 @@ impl SentFrame {
     }
 }
 
-/// A state that waits, in 128 bits: x, y, z (20 bits each, from the frame's origin) and the low
-/// half of the handle; velocity (12 bits each), yaw, animation, flags and its high half.
+/// A state that waits, in 128 bits. `place`: x, y, z (20 bits each, from the frame's origin) and the
+/// low half of the handle; `rest`: velocity (12 bits each), yaw, animation, flags and its high half.
 #[derive(Clone, Copy, Debug, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
-struct SentState([u64; 2]);
+struct SentState {
+    place: u64,
+    rest: u64,
+}
 
 impl SentState {
     /// Returns the packed state, nothing if it is too far from `origin`.
@@ -159,26 +162,27 @@ impl SentState {
         let [vx, vy, vz] = state.velocity.map(|steps| u64::from(steps.cast_unsigned()) & 0xFFF);
         let [yaw, animation, flags] = [state.yaw, state.animation, state.flags].map(u64::from);
         let handle = u64::from(handle);
-        Some(Self([
-            x | y << 20 | z << 40 | (handle & 0xF) << 60,
-            vx | vy << 12
+        Some(Self {
+            place: x | y << 20 | z << 40 | (handle & 0xF) << 60,
+            rest: vx
+                | vy << 12
                 | vz << 24
                 | yaw << 36
                 | animation << 44
                 | flags << 52
                 | (handle >> 4) << 60,
-        ]))
+        })
     }
 
     #[inline]
     const fn handle(self) -> u8 {
-        (self.0[0] >> 60) as u8 | ((self.0[1] >> 60) as u8) << 4
+        (self.place >> 60) as u8 | ((self.rest >> 60) as u8) << 4
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "cuts the fields out of the words")]
     #[inline]
     fn state(self, origin: Position) -> EntityState {
-        let [place, rest] = self.0;
+        let Self { place, rest } = self;
         let coordinate = |shift: u32, from: i32| {
             let half = 1 << (COORDINATE_BITS - 1);
             from.wrapping_add((place >> shift & 0xF_FFFF) as i32 - half)
@@ -200,7 +204,8 @@ impl SentState {
 
     /// Marks the state as none of any handle: 255 has no slot.
     fn forget(&mut self) {
-        self.0 = [self.0[0] | 0xF << 60, self.0[1] | 0xF << 60];
+        self.place |= 0xF << 60;
+        self.rest |= 0xF << 60;
     }
 }
 

@@ -4,6 +4,7 @@
 //! are. None of these messages has a place on the control stream. `docs/wire.md` has the order.
 
 #![expect(missing_docs, reason = "rkyv writes none for what resolves variants with fields")]
+#![expect(clippy::enum_variant_names, reason = "a message is called the same everywhere")]
 
 use super::{bodies, messages};
 use crate::asset::BadAsset;
