@@ -44,7 +44,7 @@ pub(crate) const fn rice(number: u64, k: u32) -> (u64, u32) {
     // Ones, the zero that ends them, and the rest above.
     let ones = number >> k;
     let end = (ones & (RICE_ONES - 1)) as u32 + 1;
-    ((1 << (end - 1)) - 1 | (number & mask(k)) << end, end + k)
+    (((1 << (end - 1)) - 1) | ((number & mask(k)) << end), end + k)
 }
 
 /// Ones that are written at a time: with 32 bits of a rest they fill a word.

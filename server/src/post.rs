@@ -62,10 +62,12 @@ impl Post {
 /// Returns the request that a message answers for good.
 #[must_use]
 pub const fn answer(message: &ServerMessage) -> Option<u32> {
-    match message {
-        ServerMessage::Done(done) => Some(done.request),
-        ServerMessage::Refused(refused) => Some(refused.request),
-        _ => None,
+    if let ServerMessage::Done(done) = message {
+        Some(done.request)
+    } else if let ServerMessage::Refused(refused) = message {
+        Some(refused.request)
+    } else {
+        None
     }
 }
 

@@ -72,10 +72,9 @@ impl Switchboard {
     /// Returns whether an avatar is still on its way into a region's shard.
     #[must_use]
     pub fn is_entering(&self, region: RegionIndex, avatar: EntityId) -> bool {
-        self.waiting(region).any(|command| match command {
-            Command::Enter(traveller) => traveller.avatar.id == avatar,
-            _ => false,
-        })
+        self.waiting(region).any(
+            |command| matches!(command, Command::Enter(traveller) if traveller.avatar.id == avatar),
+        )
     }
 
     /// Returns whether what an avatar's client asked still waits for a region's next step.
