@@ -2,7 +2,6 @@
 //!
 //! Both ends are the same program: a link is no interface for others, and its layout may change
 //! with every version. What comes in is validated all the same, and bounded before it is read.
-//! A recorded run is kept in the same frames, see [`crate::recording`].
 
 #![expect(missing_docs, reason = "rkyv writes none for what resolves variants with fields")]
 
