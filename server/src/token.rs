@@ -151,7 +151,7 @@ pub enum BadToken {
     #[error("the token was revoked; ask the operator for a new one")]
     Revoked,
     /// It is damaged, or another server's.
-    #[error("the token was not made by this server for this, or was changed or cut short")]
+    #[error("the token was not made by this server, or was changed or cut short")]
     Forged,
     /// It is for another world of this server.
     #[error("the token is for another world")]

@@ -240,7 +240,7 @@ fn nobody_runs_shards_without_the_right_to() -> Result<()> {
         ensure!(log.contains(expected), "`{expected}` is not in: {log}");
         Ok(())
     };
-    check(&peoples, VILLAGE, "was not made by this server for this")?;
+    check(&peoples, VILLAGE, "`ecumene token mint --shards` makes one")?;
     check(&token, "9", "the world has no region 9; it has 0 to 8")?;
     let first = ShardProcess::start(&server, &token, VILLAGE)?;
     first.says("running")?;

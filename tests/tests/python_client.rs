@@ -40,6 +40,8 @@ fn two_languages_see_and_hear_each_other() -> Result<()> {
     run(async {
         let server = ServerProcess::start(&[])?;
         let bot = Guest::join(&server, "Rusty").await?;
+        // Newcomers stand anywhere around the well; from here the way west is free.
+        bot.go_to(Position::new(-700, 0, 500), 60).await?;
         let stay = STAY_S.to_string();
         let walk = WALK_S.to_string();
         let visitor = visit(
@@ -49,7 +51,7 @@ fn two_languages_see_and_hear_each_other() -> Result<()> {
         )?;
         let (seen_avatar, _) = bot.sees("Monty").await?;
         let from = bot.position();
-        bot.walk(Yaw::SOUTH);
+        bot.walk(Yaw::WEST);
         tokio::time::sleep(Duration::from_secs(2)).await;
         bot.stand();
         bot.hears(WORDS).await?;

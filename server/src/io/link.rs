@@ -67,7 +67,10 @@ impl Gate {
         let access = self.access.read().unwrap_or_else(PoisonError::into_inner);
         let is_revoked = |id| access.is_revoked(id);
         let checked = self.tokens.check_for_shards(token, self.world, clock::unix_s(), is_revoked);
-        checked.map_err(|bad| Refusal::for_good(bad.close_code(), bad.to_string()))?;
+        checked.map_err(|bad| {
+            let why = format!("{bad}; `ecumene token mint --shards` makes one for shards");
+            Refusal::for_good(bad.close_code(), why)
+        })?;
         if program != PROGRAM {
             let why = format!("this server is {PROGRAM}, not {program}; use the same on both ends");
             return Err(Refusal::for_good(CloseCode::Version, why));
