@@ -40,8 +40,6 @@ fn two_languages_see_and_hear_each_other() -> Result<()> {
     run(async {
         let server = ServerProcess::start(&[])?;
         let bot = Guest::join(&server, "Rusty").await?;
-        // Newcomers stand anywhere around the well; from here the way west is free.
-        bot.go_to(Position::new(-700, 0, 500), 60).await?;
         let stay = STAY_S.to_string();
         let walk = WALK_S.to_string();
         let visitor = visit(
@@ -51,7 +49,7 @@ fn two_languages_see_and_hear_each_other() -> Result<()> {
         )?;
         let (seen_avatar, _) = bot.sees("Monty").await?;
         let from = bot.position();
-        bot.walk(Yaw::WEST);
+        bot.walk(Yaw::SOUTH);
         tokio::time::sleep(Duration::from_secs(2)).await;
         bot.stand();
         bot.hears(WORDS).await?;
