@@ -13,6 +13,7 @@ use core::net::IpAddr;
 
 use protocol::close::CloseCode;
 use protocol::ids::{PersonId, WorldId};
+use protocol::message::server::Farewell;
 
 use crate::config::{Config, Reach};
 use crate::identity::{BadProof, PublicKey};
@@ -116,6 +117,13 @@ impl Refusal {
     #[must_use]
     pub fn for_now(code: CloseCode, why: impl Into<String>, seconds: u32) -> Self {
         Self { code, why: why.into(), retry_after_s: Some(seconds) }
+    }
+
+    /// Returns the message that tells a client.
+    #[must_use]
+    pub fn farewell(&self) -> Farewell {
+        let (code, why) = (self.code.number(), self.why.clone());
+        Farewell { code, why, retry_after_s: self.retry_after_s }
     }
 }
 

@@ -207,3 +207,19 @@ fn whoever_comes_in_where_a_tree_stands_is_put_beside_it() {
     pass(&mut world, 60);
     assert_eq!(world.figures.correction_cm_max, 0.0, "and the client knows");
 }
+
+#[test]
+fn things_in_between_do_not_slow_down_how_somebody_is_seen_to_walk() {
+    let things: Vec<_> = (0..40).map(|index| ("apple", east(100 + 10 * index, 0))).collect();
+    let mut world = World::staged(&things, &[east(0, 0), east(1_000, 500)]);
+    pass(&mut world, 50);
+    world.run(1, Yaw::NORTH);
+    pass(&mut world, 10);
+    let walker = world.client(1).avatar;
+    let seen = |world: &World| world.client(0).replica.entity(walker).expect("in view").newest().1;
+    for _ in 0..20 {
+        let before = seen(&world).position;
+        world.tick();
+        assert_ne!(seen(&world).position, before, "every tick a little farther");
+    }
+}

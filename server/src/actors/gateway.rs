@@ -366,7 +366,13 @@ impl GatewayActor {
         let stops = refusal.code == CloseCode::LendingEnded;
         let Some(gone) = self.unseat(client, stops) else { return };
         self.metrics.closed(refusal.code);
-        gone.line.close(refusal.code, &refusal.why);
+        let mut bytes = Vec::new();
+        ServerMessage::from(refusal.farewell()).write(&mut bytes);
+        if gone.outgoing.try_send(bytes.into()).is_ok() {
+            gone.line.close_behind(refusal.code, refusal.why.clone());
+        } else {
+            gone.line.close(refusal.code, &refusal.why);
+        }
     }
 
     fn now_ms(&self) -> u64 {

@@ -17,7 +17,7 @@ use protocol::input::InputDatagram;
 use protocol::limits::{HELLO_BYTES_MAX, MESSAGE_BYTES_MAX};
 use protocol::message::client::Hello;
 use protocol::message::common::features;
-use protocol::message::server::{Farewell, Greeting};
+use protocol::message::server::Greeting;
 use protocol::message::{BadMessage, ClientMessage, ServerMessage};
 use quinn::{Connection, Incoming, RecvStream, SendStream};
 use tokio::sync::mpsc;
@@ -54,6 +54,9 @@ const CHUNK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a client may take to say hello.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a farewell may take to reach a client before its connection is closed anyway.
+const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Priority of chunks' streams; the control stream has 0.
 const CHUNK_PRIORITY: i32 = -1;
@@ -274,6 +277,18 @@ impl Line {
         close(&self.0, code, why);
     }
 
+    /// Closes with a code and words once the client has closed by itself, after [`FAREWELL_TIMEOUT`]
+    /// at the latest: for one that was told why on its control stream.
+    pub fn close_behind(&self, code: CloseCode, why: String) {
+        let connection = self.0.clone();
+        actix::spawn(async move {
+            // A lost packet is sent again meanwhile; that of a close is not.
+            if timeout(FAREWELL_TIMEOUT, connection.closed()).await.is_err() {
+                close(&connection, code, &why);
+            }
+        });
+    }
+
     /// Returns the round trip time as last measured.
     #[must_use]
     pub fn round_trip(&self) -> Duration {
@@ -304,15 +319,10 @@ pub(super) fn close(connection: &Connection, code: CloseCode, why: &str) {
 /// Tells a client on its control stream why it must go, and gives the words time to arrive.
 async fn say_farewell(send: &mut SendStream, refusal: &Refusal) {
     let mut bytes = Vec::new();
-    let farewell = Farewell {
-        code: refusal.code.number(),
-        why: refusal.why.clone(),
-        retry_after_s: refusal.retry_after_s,
-    };
-    ServerMessage::from(farewell).write(&mut bytes);
+    ServerMessage::from(refusal.farewell()).write(&mut bytes);
     if send.write_all(&bytes).await.is_ok() && send.finish().is_ok() {
         // Whether it was read or not, the connection closes with the same code next.
-        drop(timeout(Duration::from_millis(500), send.stopped()).await);
+        drop(timeout(FAREWELL_TIMEOUT, send.stopped()).await);
     }
 }
 

@@ -10,7 +10,7 @@ use protocol::delta::{FrameEncoder, FrameHead, FrameScratch};
 use protocol::ids::EntityId;
 use protocol::input::InputHead;
 use protocol::limits::TRACKED_MAX;
-use protocol::message::server::{Announce, Appear};
+use protocol::message::server::{Announce, Appear, Being};
 use protocol::state::EntityState;
 use protocol::units::{Position, Tick, Yaw, expand};
 use rkyv::with::AsVec;
@@ -47,9 +47,11 @@ pub const REFRESH_TICKS: u64 = 4;
 /// Credit at which an entity is due; the nearest earn it in one tick.
 const CREDIT_DUE: u16 = 12;
 
-/// What the entity of a rank earns each tick: 20, 10 and 5 times a second at 20 Hz.
-const fn earned(rank: usize) -> u16 {
-    match rank {
+/// What an entity with so many nearer avatars earns each tick: 20, 10 and 5 times a second at 20 Hz.
+///
+/// Things lie still and cost nothing, so they slow nobody down.
+const fn earned(avatars_nearer: usize) -> u16 {
+    match avatars_nearer {
         0..16 => CREDIT_DUE,
         16..32 => CREDIT_DUE / 2,
         _ => CREDIT_DUE / 4,
@@ -121,12 +123,22 @@ const fn bit(handle: u16) -> u128 {
     1 << (handle % HANDLES_MAX)
 }
 
+/// One that is to be shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Ranked {
+    /// How many are nearer.
+    rank: usize,
+    slot: Slot,
+    /// How many of the nearer are avatars.
+    avatars_nearer: usize,
+}
+
 /// Memory that viewers of one shard take turns with.
 #[derive(Debug, Default)]
 pub struct Scratch {
     near: Vec<(u64, Slot)>,
-    ranked: Vec<(usize, Slot)>,
-    keyed: Vec<(usize, usize, Slot)>,
+    ranked: Vec<Ranked>,
+    keyed: Vec<(usize, Ranked)>,
     shown: Vec<Slot>,
     due: Vec<(u16, usize)>,
     frame: FrameScratch,
@@ -224,11 +236,10 @@ impl Viewer {
         let mut kept = 0;
         for index in 0..self.tracked.len() {
             let tracked = &mut self.tracked[index];
-            let place = scratch.ranked.iter().position(|&(_, slot)| slot == tracked.slot);
+            let place = scratch.ranked.iter().position(|ranked| ranked.slot == tracked.slot);
             let is_same = entities.get(tracked.slot).is_some_and(|entity| entity.id == tracked.id);
             if let (Some(place), true) = (place, is_same) {
-                let (rank, _) = scratch.ranked.swap_remove(place);
-                tracked.earned = earned(rank);
+                tracked.earned = earned(scratch.ranked.swap_remove(place).avatars_nearer);
                 self.tracked.swap(kept, index);
                 kept += 1;
             } else {
@@ -238,10 +249,10 @@ impl Viewer {
         self.tracked.truncate(kept);
         let mut appear = self.told_anew(entities);
         scratch.ranked.sort_unstable();
-        for &(rank, slot) in &scratch.ranked {
-            let Some(entity) = entities.get(slot) else { continue };
+        for &ranked in &scratch.ranked {
+            let Some(entity) = entities.get(ranked.slot) else { continue };
             let Some(handle) = self.free.pop_first() else { break };
-            appear.push(self.track(handle, slot, rank, entity));
+            appear.push(self.track(handle, ranked, entity));
         }
         if vanish.is_empty() && appear.is_empty() {
             return None;
@@ -254,7 +265,7 @@ impl Viewer {
         Some(Announce { since: tick, vanish, appear })
     }
 
-    /// Fills `scratch.ranked` with the slots to show and their ranks by nearness.
+    /// Fills `scratch.ranked` with those to show, ranked by nearness.
     fn rank(
         &self,
         (own, here, reach_cm): (EntityId, Position, i32),
@@ -266,10 +277,15 @@ impl Viewer {
         let looked_at = TRACKED_MAX + 1 + STAY_RANKS + self.hidden.len().min(TRACKED_MAX);
         grid.nearest((here.x, here.z), looked_at, reach_cm, near);
         ranked.clear();
-        let visible = near.iter().filter(|&&(_, slot)| {
-            entities.get(slot).is_some_and(|entity| entity.id != own && !self.hides(entity.id))
-        });
-        ranked.extend(visible.enumerate().map(|(rank, &(_, slot))| (rank, slot)));
+        let mut avatars_nearer = 0;
+        for &(_, slot) in near.iter() {
+            let Some(entity) = entities.get(slot) else { continue };
+            if entity.id == own || self.hides(entity.id) {
+                continue;
+            }
+            ranked.push(Ranked { rank: ranked.len(), slot, avatars_nearer });
+            avatars_nearer += usize::from(matches!(entity.about.being, Being::Avatar { .. }));
+        }
         if ranked.len() <= TRACKED_MAX {
             return;
         }
@@ -278,15 +294,13 @@ impl Viewer {
         shown.sort_unstable();
         let stays = |slot| shown.binary_search(&slot).is_ok();
         keyed.clear();
-        keyed.extend(
-            ranked
-                .iter()
-                .map(|&(rank, slot)| (rank + if stays(slot) { 0 } else { STAY_RANKS }, rank, slot)),
-        );
+        keyed.extend(ranked.iter().map(|&one| {
+            let handicap = if stays(one.slot) { 0 } else { STAY_RANKS };
+            (one.rank + handicap, one)
+        }));
         keyed.sort_unstable();
         ranked.clear();
-        ranked.extend(keyed.iter().map(|&(_, rank, slot)| (rank, slot)));
-        ranked.truncate(TRACKED_MAX);
+        ranked.extend(keyed.iter().take(TRACKED_MAX).map(|&(_, one)| one));
     }
 
     fn told_anew(&mut self, entities: &Entities) -> Vec<Appear> {
@@ -301,17 +315,17 @@ impl Viewer {
         appear
     }
 
-    fn track(&mut self, handle: u16, slot: Slot, rank: usize, entity: &Entity) -> Appear {
+    fn track(&mut self, handle: u16, ranked: Ranked, entity: &Entity) -> Appear {
         let announced = EntityState { velocity: [0; 3], animation: 0, ..entity.state };
         self.tracked.push(Tracked {
             handle,
-            slot,
+            slot: ranked.slot,
             id: entity.id,
             version: entity.about.version,
             announced,
             framed: false,
             credit: CREDIT_DUE,
-            earned: earned(rank),
+            earned: earned(ranked.avatars_nearer),
         });
         appearance(handle, entity)
     }

@@ -146,7 +146,11 @@ impl GatewayActor {
         let refusal = Refusal::for_now(CloseCode::Stopping, stop.why.clone(), 10);
         let clients: Vec<ClientKey> = self.clients.keys().copied().collect();
         for client in clients {
-            self.put_out(client, &refusal);
+            // Announced long ago, and the process ends before a farewell would be heard.
+            if let Some(gone) = self.unseat(client, false) {
+                self.metrics.closed(refusal.code);
+                gone.line.close(refusal.code, &refusal.why);
+            }
         }
         let records: Vec<PersonRecord> =
             self.people.values().map(|record| self.newest(record.clone())).collect();
