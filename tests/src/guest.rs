@@ -176,7 +176,7 @@ impl Guest {
             if let Some(outcome) = self.client.look(|view| view.session.outcome().cloned()) {
                 bail!("waited for {what}, but the session is over: {outcome:?}");
             }
-            ensure!(waited < PATIENCE, "waited for {what} in vain");
+            ensure!(waited < PATIENCE, "waited for {what} in vain, {}", self.client.look(shown));
             tokio::time::sleep(LOOK).await;
             waited += LOOK;
         }
@@ -319,6 +319,17 @@ impl Guest {
         let ended = tokio::time::timeout(PATIENCE, end).await.context("the session goes on")?;
         ended.context("the session ended without a word")
     }
+}
+
+/// Returns what somebody knows, for a test that fails.
+fn shown(view: &View) -> String {
+    let here = view.replica.body().position();
+    let entities: Vec<String> = view
+        .replica
+        .entities()
+        .map(|entity| format!("{} {:?} {:?}", entity.id, entity.being, entity.newest().1.position))
+        .collect();
+    format!("at {here:?} with {:?} in view of {entities:#?}", view.replica.log())
 }
 
 /// Tries to come in, which must be refused; returns the refusal.

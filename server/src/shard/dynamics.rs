@@ -66,14 +66,18 @@ impl Shard {
         avatar.body = Body::standing(Position { y, ..position }, avatar.body.yaw);
     }
 
-    /// Asks for the ground around avatars that is not there, each avatar's in its turn.
+    /// Asks for the ground around avatars that is not there, each avatar's in its turn; for that
+    /// under their feet at once.
     pub(super) fn want_ground(&mut self, output: &mut StepOutput) {
         for avatar in self.avatars.values() {
-            if !(self.tick.0 + avatar.id.0).is_multiple_of(GROUND_TICKS) {
-                continue;
-            }
             let at = avatar.body.position();
             let here = ChunkId::at(0, at.x, at.z);
+            if !(self.tick.0 + avatar.id.0).is_multiple_of(GROUND_TICKS) {
+                if !self.ground.heights.contains(here) {
+                    output.wanted.push((self.region.index, here, 0));
+                }
+                continue;
+            }
             for z in here.z - GROUND_CHUNKS..=here.z + GROUND_CHUNKS {
                 for x in here.x - GROUND_CHUNKS..=here.x + GROUND_CHUNKS {
                     let chunk = ChunkId { level: 0, x, z };

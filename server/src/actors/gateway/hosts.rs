@@ -160,7 +160,8 @@ impl GatewayActor {
             let mut input = self.routes.take(region, tick);
             input.pace_permille = self.beat.dilation.permille();
             input.frame_bytes_max = budget;
-            input.is_survey = is_survey;
+            // When a process is lost, everyone stands where its last answer says.
+            input.is_survey = is_survey || !is_here;
             let output = self.beat.spare.pop().unwrap_or_default();
             is_taken &= step.try_send(Step { input, output }).is_ok();
             self.beat.open += usize::from(is_here);
