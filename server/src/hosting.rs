@@ -40,8 +40,8 @@ enum State {
         asked: Tick,
         answered: Tick,
     },
-    /// It is being packed up at the one place for the other.
-    Packing { from: Place, to: Place },
+    /// It is being packed up at the one place for the other since a tick.
+    Packing { from: Place, to: Place, since: Tick },
     /// Its process is gone; it begins anew here once all it is known by was read.
     Lost,
 }
@@ -79,7 +79,25 @@ pub enum BadClaim {
     /// Another process has it.
     #[error("region {0} is run by another process already (`ecumene shards` shows where)")]
     Taken(u16),
+    /// It is being moved, begins anew after a loss, or may be lost.
+    #[error("region {0} is on its way to somewhere; try again in a moment")]
+    OnItsWay(u16),
+    /// The world ends.
+    #[error("the server is stopping")]
+    Stopping,
+    /// More than one link carries.
+    #[error("{0} regions are too many for one process; at most {REGIONS_MAX}, share them out")]
+    TooMany(usize),
 }
+
+/// Regions that one process may run.
+pub const REGIONS_MAX: usize = 64;
+
+/// Ticks by which answers may be late without a doubt.
+const LATE_TICKS: u64 = 3;
+
+/// Packing up and sending a shard may take so many times as long as answering a step.
+const PACKING_SILENCES: u64 = 10;
 
 /// Where all regions of a world run.
 #[derive(Debug)]
@@ -141,12 +159,22 @@ impl Hosting {
         if regions.is_empty() {
             return Err(BadClaim::None);
         }
+        if regions.len() > REGIONS_MAX {
+            return Err(BadClaim::TooMany(regions.len()));
+        }
         for &RegionIndex(region) in regions {
             match self.states.get(usize::from(region)) {
                 None => return Err(BadClaim::Unknown { region, last: self.states.len() - 1 }),
                 Some(State::Running { place: Place::Here, goal: Place::Here, .. }) => {}
-                Some(State::Running { .. } | State::Packing { .. } | State::Lost) => {
-                    return Err(BadClaim::Taken(region));
+                // Of one that is late with its answers it is known soon whether it is gone.
+                Some(State::Running { asked, answered, .. })
+                    if asked.since(*answered) > LATE_TICKS =>
+                {
+                    return Err(BadClaim::OnItsWay(region));
+                }
+                Some(State::Running { .. }) => return Err(BadClaim::Taken(region)),
+                Some(State::Packing { .. } | State::Lost) => {
+                    return Err(BadClaim::OnItsWay(region));
                 }
             }
         }
@@ -177,7 +205,7 @@ impl Hosting {
         let there = Place::There(link);
         self.states.iter().any(|state| match *state {
             State::Running { place, goal, .. } => place == there || goal == there,
-            State::Packing { from, to } => from == there || to == there,
+            State::Packing { from, to, .. } => from == there || to == there,
             State::Lost => false,
         })
     }
@@ -193,7 +221,7 @@ impl Hosting {
         let Some(state) = self.states.get_mut(usize::from(region.0)) else { return Turn::Wait };
         match state {
             State::Running { place, goal, .. } if place != goal => {
-                *state = State::Packing { from: *place, to: *goal };
+                *state = State::Packing { from: *place, to: *goal, since: tick };
                 Turn::Pack
             }
             State::Running { place, asked, .. } => {
@@ -212,14 +240,21 @@ impl Hosting {
         }
     }
 
-    /// Takes note that a region is packed up; returns where it is to go on, before `tick`.
-    ///
-    /// Returns nothing for one that was not to be packed: it was lost meanwhile.
-    pub fn packed(&mut self, region: RegionIndex, tick: Tick) -> Option<Place> {
-        let state = self.states.get_mut(usize::from(region.0))?;
-        let State::Packing { to, .. } = *state else { return None };
-        *state = State::Running { place: to, goal: to, asked: tick, answered: tick };
-        Some(to)
+    /// Returns where a region that is being packed up is to go on.
+    #[must_use]
+    pub fn bound_for(&self, region: RegionIndex) -> Option<Place> {
+        match self.states.get(usize::from(region.0))? {
+            State::Packing { to, .. } => Some(*to),
+            State::Running { .. } | State::Lost => None,
+        }
+    }
+
+    /// Takes note that a region which was packed up at `tick` goes on where it was bound for.
+    pub fn packed(&mut self, region: RegionIndex, tick: Tick) {
+        let Some(state) = self.states.get_mut(usize::from(region.0)) else { return };
+        if let State::Packing { to, .. } = *state {
+            *state = State::Running { place: to, goal: to, asked: tick, answered: tick };
+        }
     }
 
     /// Returns the processes that have been silent for too long at `tick`.
@@ -229,6 +264,11 @@ impl Hosting {
         let late = self.states.iter().filter_map(|state| match *state {
             State::Running { place: Place::There(link), asked, answered, .. }
                 if asked != answered && is_late(answered) =>
+            {
+                Some(link)
+            }
+            State::Packing { from: Place::There(link), since, .. }
+                if tick.since(since) > PACKING_SILENCES * self.silence_ticks =>
             {
                 Some(link)
             }
@@ -307,7 +347,8 @@ mod tests {
         assert_eq!(turns(&mut hosting, 1), "hpp");
         assert_eq!(turns(&mut hosting, 2), "h--");
         for region in regions(&[1, 2]) {
-            assert_eq!(hosting.packed(region, Tick(0)), Some(Place::There(LINK)));
+            assert_eq!(hosting.bound_for(region), Some(Place::There(LINK)));
+            hosting.packed(region, Tick(0));
             hosting.answer(region, Tick(2));
         }
         hosting
@@ -322,7 +363,8 @@ mod tests {
         assert_eq!(turns(&mut hosting, 4), "hpp");
         assert!(hosting.uses(LINK));
         for region in regions(&[1, 2]) {
-            assert_eq!(hosting.packed(region, Tick(4)), Some(Place::Here));
+            assert_eq!(hosting.bound_for(region), Some(Place::Here));
+            hosting.packed(region, Tick(4));
         }
         assert_eq!(turns(&mut hosting, 5), "hhh");
         assert!(!hosting.uses(LINK));
@@ -366,7 +408,7 @@ mod tests {
         hosting.claim(LINK, &regions(&[1])).unwrap();
         assert_eq!(turns(&mut hosting, 2), "hph");
         assert!(hosting.lose(LINK).is_empty(), "it is packed here and stays");
-        assert_eq!(hosting.packed(RegionIndex(1), Tick(2)), Some(Place::Here));
+        assert_eq!(hosting.bound_for(RegionIndex(1)), Some(Place::Here));
     }
 
     #[test]
@@ -374,7 +416,11 @@ mod tests {
         let mut hosting = moved();
         hosting.bring_home(LINK);
         assert_eq!(turns(&mut hosting, 3), "hpp");
+        assert_eq!(hosting.claim(OTHER, &regions(&[1])), Err(BadClaim::OnItsWay(1)));
+        assert!(hosting.silent(Tick(203)).is_empty(), "packing takes its time");
+        assert_eq!(hosting.silent(Tick(204)), [LINK].into());
         assert_eq!(hosting.lose(LINK), regions(&[1, 2]));
-        assert_eq!(hosting.packed(RegionIndex(1), Tick(3)), None);
+        assert_eq!(hosting.bound_for(RegionIndex(1)), None);
+        assert_eq!(hosting.claim(OTHER, &regions(&[1])), Err(BadClaim::OnItsWay(1)));
     }
 }

@@ -1,7 +1,8 @@
 //! What a server and a process that runs shards for it say to each other.
 //!
 //! Both ends are the same program: a link is no interface for others, and its layout may change
-//! with every version. What comes in is validated all the same, and bounded before it is read.
+//! with every version. The layout of what comes in is validated all the same, and bounded before it
+//! is read; what it says about the world is believed.
 
 #![expect(missing_docs, reason = "rkyv writes none for what resolves variants with fields")]
 
@@ -73,6 +74,11 @@ pub enum Down {
         region: RegionIndex,
         /// What goes in.
         input: StepInput,
+    },
+    /// The process is given up.
+    Ended {
+        /// Why, for people.
+        why: String,
     },
     /// Give a shard back, packed.
     Pack {

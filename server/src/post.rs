@@ -16,9 +16,8 @@ pub struct Post {
 }
 
 impl Post {
-    /// Keeps a letter until `after` is durable. Numbers never fall.
+    /// Keeps a letter until `after` is durable, and until those before it have gone out.
     pub fn keep(&mut self, after: Number, to: ClientKey, message: ServerMessage) {
-        debug_assert!(self.waiting.back().is_none_or(|&(number, ..)| number <= after));
         self.waiting.push_back((after, to, message));
     }
 

@@ -76,6 +76,8 @@ pub struct Shard {
     parties: BTreeMap<OfferId, (EntityId, EntityId)>,
     /// Where offers went whose maker was handed over.
     offers_gone: BTreeMap<OfferId, RegionIndex>,
+    /// What was put down across a border in this step.
+    put_outside: Vec<EntityId>,
     entities: Entities,
     borders: Vec<Border>,
     grid: Grid,
@@ -120,6 +122,7 @@ impl Shard {
             pillars_of: BTreeMap::new(),
             parties: BTreeMap::new(),
             offers_gone: BTreeMap::new(),
+            put_outside: Vec::new(),
             entities: Entities::default(),
             borders,
             grid: Grid::default(),
@@ -164,6 +167,7 @@ impl Shard {
         // 6. Frames.
         self.write_frames(pace_permille, frame_bytes_max, output);
         // 7. Hand-off; the journal stands in `output` already.
+        self.hand_things_over(output);
         self.hand_over(output);
         output.is_survey = is_survey;
         if is_survey {

@@ -3,7 +3,7 @@
 //! It sorts commands into the batches of the coming tick and what steps put out into the batches
 //! of the one after. It sends nothing and knows no connection.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use protocol::ids::EntityId;
 use protocol::input::InputDatagram;
@@ -35,6 +35,8 @@ pub struct Switchboard {
     next: Vec<StepInput>,
     seats: BTreeMap<EntityId, Seat>,
     drivers: BTreeMap<ClientKey, EntityId>,
+    /// Regions whose shard is lost and has not begun anew.
+    lost: BTreeSet<RegionIndex>,
     /// Commands that found no room.
     pub dropped: u64,
 }
@@ -48,6 +50,7 @@ impl Switchboard {
             next: (0..regions.count()).map(|_| StepInput::default()).collect(),
             seats: BTreeMap::new(),
             drivers: BTreeMap::new(),
+            lost: BTreeSet::new(),
             dropped: 0,
         }
     }
@@ -88,8 +91,18 @@ impl Switchboard {
         self.next.get(usize::from(region.0)).into_iter().flat_map(|input| &input.commands)
     }
 
+    /// Takes note that a region's shard is lost: what its neighbours show it is of no use until it
+    /// begins anew.
+    pub fn lose(&mut self, region: RegionIndex) {
+        self.lost.insert(region);
+        if let Some(input) = self.next.get_mut(usize::from(region.0)) {
+            input.commands.retain(|command| !matches!(command, Command::Ghosts(_)));
+        }
+    }
+
     /// Puts commands before all that wait for a region, whose shard begins anew with them.
     pub fn begin_anew(&mut self, region: RegionIndex, mut first: Vec<Command>) {
+        self.lost.remove(&region);
         let Some(input) = self.next.get_mut(usize::from(region.0)) else { return };
         first.append(&mut input.commands);
         input.commands = first;
@@ -182,13 +195,20 @@ impl Switchboard {
         StepInput { tick, ..next.unwrap_or_default() }
     }
 
-    /// Sorts what a step put out for other shards into their next batches.
+    /// Sorts what a step of the shard of `from` put out for other shards into their next batches.
     ///
     /// A traveller's commands and inputs follow it, in the order in which they came. Commands for
     /// somebody who is nowhere any more are dropped.
-    pub fn absorb(&mut self, output: &mut StepOutput) {
+    pub fn absorb(&mut self, from: RegionIndex, output: &mut StepOutput) {
         for (region, batch) in output.ghosts.drain(..) {
-            self.push(region, Command::Ghosts(batch));
+            // One that begins anew is told everything anew.
+            if !self.lost.contains(&region) {
+                self.push(region, Command::Ghosts(batch));
+            }
+        }
+        // Before the travellers: who goes after a thing shall find it.
+        for (region, things) in output.things.drain(..) {
+            self.push(region, Command::Things(things));
         }
         for (region, traveller) in output.travellers.drain(..) {
             let avatar = traveller.avatar.id;
@@ -204,14 +224,45 @@ impl Switchboard {
             }
         }
         for stray in output.strays.drain(..) {
-            // Who ended an offer does not know where the other party is by now.
-            if let Command::EndOffer { avatar, .. } = stray {
+            if let Some(avatar) = self.follows(from, &stray) {
                 self.command(avatar, stray);
             }
         }
         for (region, ripple) in output.ripples.drain(..) {
             self.push(region, Command::Ripple(ripple));
         }
+    }
+
+    /// Returns the avatar that a command which found nobody in `from` still is for.
+    ///
+    /// A shard whose answers are late is asked for more before it is known who has left it; and who
+    /// ended an offer does not know where the other party is by now.
+    fn follows(&self, from: RegionIndex, stray: &Command) -> Option<EntityId> {
+        let avatar = stray.avatar()?;
+        let seat = self.seat(avatar)?;
+        if seat.region == from && !self.is_entering(from, avatar) {
+            return None;
+        }
+        let is_meant = match stray {
+            Command::Attach { client, .. } => seat.client == Some(*client),
+            Command::Detach { .. } => seat.client.is_none(),
+            // Whoever was to leave has, and may be back as somebody new.
+            Command::Leave { .. } => false,
+            Command::Do { .. }
+            | Command::Cancel { .. }
+            | Command::Say { .. }
+            | Command::Wear { .. }
+            | Command::Hide { .. }
+            | Command::Place { .. }
+            | Command::EndOffer { .. } => true,
+            Command::Enter(_)
+            | Command::Ground(_)
+            | Command::Things(_)
+            | Command::Ghosts(_)
+            | Command::TellAnew(_)
+            | Command::Ripple(_) => false,
+        };
+        is_meant.then_some(avatar)
     }
 
     /// Sends what names an avatar after it: what its old shard could not apply, then what waits.
@@ -233,5 +284,47 @@ impl Switchboard {
             next.commands.append(&mut following);
             next.inputs.append(&mut inputs);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::rules::{Act, Verb};
+
+    use super::*;
+
+    const ADA: EntityId = EntityId(7);
+    const HERE: RegionIndex = RegionIndex(0);
+    const THERE: RegionIndex = RegionIndex(1);
+
+    /// Returns what the shard of `seat` hears of a command that the shard of `from` has nobody for.
+    fn heard(seat: RegionIndex, from: RegionIndex, stray: Command) -> usize {
+        let regions = Regions::new(3, 6_400);
+        let region = regions.region(seat);
+        let at = Position::new(region.west + 100, 0, region.north + 100);
+        let mut routes = Switchboard::new(regions);
+        routes.enter(ADA, at, Command::TellAnew(seat));
+        routes.drive(ADA, ClientKey(2));
+        routes.take(seat, Tick(1));
+        let mut output = StepOutput { strays: vec![stray], ..StepOutput::default() };
+        routes.absorb(from, &mut output);
+        routes.take(seat, Tick(2)).commands.len()
+    }
+
+    #[test]
+    fn what_is_asked_of_somebody_who_has_crossed_follows_them() {
+        let act = || Command::Do { avatar: ADA, request: 1, act: Act::new(Verb::Stop) };
+        assert_eq!(heard(THERE, HERE, act()), 1);
+        assert_eq!(heard(HERE, HERE, act()), 0, "where they should be nobody is looked for again");
+        let attach = |client| Command::Attach {
+            avatar: ADA,
+            client: ClientKey(client),
+            hidden: BTreeSet::new(),
+            told: crate::shard::viewer::Told::default(),
+        };
+        assert_eq!(heard(THERE, HERE, attach(2)), 1);
+        assert_eq!(heard(THERE, HERE, attach(1)), 0, "another client drives by now");
+        assert_eq!(heard(THERE, HERE, Command::Detach { avatar: ADA, stops: false }), 0);
+        assert_eq!(heard(THERE, HERE, Command::Leave { avatar: ADA }), 0, "they are back");
     }
 }

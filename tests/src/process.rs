@@ -240,6 +240,8 @@ pub struct ShardProcess {
     child: Option<Child>,
     lines: Receiver<String>,
     log: Log,
+    /// Reads the log to its end.
+    reader: Option<std::thread::JoinHandle<()>>,
 }
 
 impl Drop for ShardProcess {
@@ -264,15 +266,15 @@ impl ShardProcess {
         let piped = plain(&mut command).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = piped.env("ECUMENE_TOKEN", token).spawn().context("start a process")?;
         let log = Log::default();
-        if let Some(stderr) = child.stderr.take() {
+        let reader = child.stderr.take().map(|stderr| {
             let log = log.clone();
-            std::thread::spawn(move || each_line(stderr, |line| log.push(line)));
-        }
+            std::thread::spawn(move || each_line(stderr, |line| log.push(line)))
+        });
         let (send, lines) = mpsc::sync_channel(OUTPUT_LINES_MAX);
         if let Some(stdout) = child.stdout.take() {
             std::thread::spawn(move || pass_on(stdout, &send));
         }
-        Ok(Self { child: Some(child), lines, log })
+        Ok(Self { child: Some(child), lines, log, reader })
     }
 
     /// Waits until it says something that begins like this.
@@ -301,6 +303,15 @@ impl ShardProcess {
         Ok(())
     }
 
+    /// Lets it stand still, as one does whose machine swaps, or go on.
+    ///
+    /// # Errors
+    /// The system's, or that it does not run.
+    pub fn freeze(&self, is_frozen: bool) -> Result<()> {
+        let child = self.child.as_ref().context("the process does not run")?;
+        signal(child.id(), if is_frozen { libc::SIGSTOP } else { libc::SIGCONT })
+    }
+
     /// Tells it to end, and waits until it has.
     ///
     /// # Errors
@@ -317,6 +328,10 @@ impl ShardProcess {
     pub fn ends(&mut self) -> Result<(ExitStatus, String)> {
         let child = self.child.take().context("the process does not run")?;
         let status = wait(child)?.context("the process runs on")?;
+        // Its last words may still be in the pipe.
+        if self.reader.take().is_some_and(|reader| reader.join().is_err()) {
+            bail!("whoever read the log panicked");
+        }
         Ok((status, self.log.text()))
     }
 }

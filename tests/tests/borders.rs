@@ -223,3 +223,36 @@ fn things_in_between_do_not_slow_down_how_somebody_is_seen_to_walk() {
         assert_ne!(seen(&world).position, before, "every tick a little farther");
     }
 }
+
+#[test]
+fn what_is_put_down_across_the_border_belongs_to_the_region_it_lies_in() {
+    // Who drops it stands 6 m inside the eastern region and is still stepped by the middle one.
+    let walkers = [east(3_100, 0), east(3_900, 100)];
+    let mut world = World::staged(&[("apple", east(3_000, 0))], &walkers);
+    pass(&mut world, 20);
+    world.begin(0, Act::on(Verb::Take, thing_id(0)).with(Args::Count(1)));
+    world.run(0, Yaw::EAST);
+    while world.at(0).x < 3_750 {
+        world.tick();
+    }
+    world.halt(0);
+    pass(&mut world, 20);
+    assert_eq!(world.figures.crossings, 0, "still stepped by the middle region");
+    world.begin(0, Act::on(Verb::Drop, thing_id(0)).with(Args::Count(1)));
+    let mut was_seen = [false; 2];
+    for _ in 0..40 {
+        world.tick();
+        for (who, was_seen) in was_seen.iter_mut().enumerate() {
+            let is_seen = world.client(who).replica.entity(thing_id(0)).is_some();
+            assert!(is_seen || !*was_seen, "it vanished again from {who}'s view");
+            *was_seen = is_seen;
+        }
+    }
+    assert_eq!(was_seen, [true; 2]);
+    assert_eq!(world.stacks, [0, 0, 0, 0, 0, 1, 0, 0, 0], "the eastern region's shard has it");
+    // Whoever is next to it takes it without anybody going anywhere.
+    world.begin(1, Act::on(Verb::Take, thing_id(0)).with(Args::Count(1)));
+    pass(&mut world, 10);
+    assert_eq!(world.client(1).replica.log().holding.len(), 1);
+    assert_eq!(world.figures.crossings, 0);
+}

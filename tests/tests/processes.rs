@@ -38,12 +38,11 @@ fn mint(server: &ServerProcess, what: &[&str]) -> Result<String> {
     Ok(minted.lines().next().context("a token")?.to_owned())
 }
 
-/// Returns where a region runs, as operators are shown it.
+/// Returns where a region runs, as operators are shown it; nothing before they are shown anything.
 fn place(server: &ServerProcess, region: &str) -> Result<String> {
     let shards = server.ask(&["shards"])?;
     let line = shards.lines().find(|line| line.split_whitespace().next() == Some(region));
-    let line = line.with_context(|| format!("no region {region} in\n{shards}"))?;
-    Ok(line.split_whitespace().last().unwrap_or_default().to_owned())
+    Ok(line.and_then(|line| line.split_whitespace().last()).unwrap_or_default().to_owned())
 }
 
 async fn runs_at(
@@ -102,10 +101,10 @@ impl Frames {
 fn noticed_nothing(guest: &mut Guest) -> Result<()> {
     while let Some(event) = guest.client.try_event() {
         let is_fine = match &event {
-            ClientEvent::Said(message) => !matches!(
-                **message,
-                ServerMessage::Pace(_) | ServerMessage::Stopping(_) | ServerMessage::Farewell(_)
-            ),
+            // A change of pace may be this machine's doing: others test beside.
+            ClientEvent::Said(message) => {
+                !matches!(**message, ServerMessage::Stopping(_) | ServerMessage::Farewell(_))
+            }
             ClientEvent::Begun { .. } | ClientEvent::Ground { .. } => true,
             ClientEvent::Resumed(_) | ClientEvent::Interrupted { .. } | ClientEvent::Ended(_) => {
                 false
@@ -259,7 +258,7 @@ fn nobody_runs_shards_without_the_right_to() -> Result<()> {
     };
     check(&peoples, VILLAGE, "`ecumene token mint --shards` makes one")?;
     check(&token, "9", "the world has no region 9; it has 0 to 8")?;
-    let first = ShardProcess::start(&server, &token, VILLAGE)?;
+    let mut first = ShardProcess::start(&server, &token, VILLAGE)?;
     first.says("running")?;
     check(&token, "3,4", "region 4 is run by another process already")?;
     // The right can be taken back.
@@ -267,5 +266,60 @@ fn nobody_runs_shards_without_the_right_to() -> Result<()> {
     let id = listed.lines().find(|line| line.contains("shards")).context("it is listed")?;
     let id = id.split_whitespace().next().context("with its id")?;
     server.ask(&["token", "revoke", id])?;
-    check(&token, "5", "the token was revoked")
+    check(&token, "5", "the token was revoked")?;
+    // Whoever is in has to go as well.
+    let (status, log) = first.ends()?;
+    ensure!(status.code() == Some(3), "{status}: {log}");
+    ensure!(log.contains("the token was revoked"), "{log}");
+    ensure!(place(&server, VILLAGE)? == "here", "{}", place(&server, VILLAGE)?);
+    Ok(())
+}
+
+#[test]
+fn a_process_that_is_started_again_at_once_joins_once_the_dead_one_is_given_up() -> Result<()> {
+    let (server, token) = world()?;
+    let mut first = ShardProcess::start(&server, &token, VILLAGE)?;
+    first.says("running the shard of region 4")?;
+    first.kill_9()?;
+    // In the first ticks nothing tells it from one that is well.
+    for _ in 0..100 {
+        let mut second = ShardProcess::start(&server, &token, VILLAGE)?;
+        if second.says("running the shard of region 4").is_ok() {
+            return Ok(());
+        }
+        let (status, log) = second.ends()?;
+        ensure!(log.contains("run by another process already"), "{status}: {log}");
+    }
+    anyhow::bail!("the dead process is never given up")
+}
+
+#[test]
+fn somebody_is_erased_while_what_they_do_is_late() -> Result<()> {
+    run(async {
+        let (server, token) = world()?;
+        let ada = Guest::join(&server, "Ada").await?;
+        let ben = Guest::join(&server, "Ben").await?;
+        let other = ShardProcess::start(&server, &token, VILLAGE)?;
+        runs_there(&server, VILLAGE).await?;
+        let apple = take_one(&ada).await?;
+        // What she does now is stored when the process goes on; she is erased before.
+        other.freeze(true)?;
+        let person = ada.person().to_string();
+        let asked = ada.client.begin(Act::on(Verb::Drop, apple))?;
+        let server = Arc::new(server);
+        let operator = Arc::clone(&server);
+        let erasing = tokio::task::spawn_blocking(move || {
+            operator.ask(&["player", "erase", &person, "--yes"])
+        });
+        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        other.freeze(false)?;
+        let said = erasing.await??;
+        ensure!(said.contains("erased"), "{said}");
+        drop(asked);
+        // The world goes on, and so does the process.
+        ben.say(protocol::message::common::Audience::Nearby, "gone").await?;
+        ben.hears("gone").await?;
+        ensure!(place(&server, VILLAGE)?.starts_with("127.0.0.1:"), "{}", server.log());
+        Ok(())
+    })
 }

@@ -46,6 +46,7 @@ use protocol::ids::{EntityId, IdMint, PersonId, SessionId, ShardId};
 use protocol::message::ServerMessage;
 use protocol::message::client::Degree;
 use protocol::message::server::Refused;
+use protocol::rules::OfferId;
 use protocol::units::Tick;
 use tokio::sync::{mpsc, watch};
 use worldgen::actors::generator::{ChunkReady, GeneratorActor};
@@ -167,6 +168,8 @@ struct Client {
     told: Told,
     /// Requests that no shard has answered yet.
     open: BTreeSet<u32>,
+    /// Offers that it was told of and that have not ended.
+    offers: BTreeSet<OfferId>,
 }
 
 /// An avatar whose driver is away.
@@ -338,6 +341,11 @@ impl GatewayActor {
         }
         if let Some(request) = post::answer(message) {
             to.open.remove(&request);
+        }
+        if let ServerMessage::Offered(offered) = message {
+            to.offers.insert(offered.offer.id);
+        } else if let ServerMessage::OfferEnded(ended) = message {
+            to.offers.remove(&ended.offer);
         }
         let mut bytes = Vec::new();
         if let ServerMessage::Refused(Refused { request, why }) = message {

@@ -4,6 +4,7 @@
 //! may join is decided by [`Gate`]; what runs where, by the gateway.
 
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -21,20 +22,26 @@ use crate::actors::shard::{PackedUp, Stepped};
 use crate::admission::Refusal;
 use crate::admission::access::Access;
 use crate::config::{Config, Reach};
-use crate::hosting::{LinkId, Place};
+use crate::hosting::{BadClaim, LinkId, Place, REGIONS_MAX};
 use crate::io::clock;
 use crate::io::quic::close;
 use crate::link::{
     self, BadFrame, Down, FRAME_BYTES_MAX, JOIN_BYTES_MAX, LENGTH_BYTES, PROGRAM, Up,
 };
-use crate::region::Regions;
+use crate::region::{RegionIndex, Regions};
 use crate::token;
 
-/// Frames that may wait for one process: a second of steps of nine shards, doubled.
-const OUTGOING_MAX: usize = 512;
+/// Frames that may wait for one process: two seconds of steps of as many shards as it may run.
+const OUTGOING_MAX: usize = 40 * REGIONS_MAX;
 
 /// How long a process may take to say what it wants.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How often it is looked whether a process still may run shards.
+const RIGHT_EVERY: Duration = Duration::from_secs(1);
+
+/// Longest time a step counts for, whatever the process says.
+const TOOK_MAX: Duration = Duration::from_secs(10);
 
 /// Who may run shards of a world.
 pub struct Gate {
@@ -51,8 +58,8 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// Decides about somebody at `peer` who shows `token` and runs `program`.
-    fn judge(&self, peer: SocketAddr, program: &str, token: &[u8]) -> Result<(), Refusal> {
+    /// Decides whether somebody at `peer` may ask at all.
+    fn judge_reach(&self, peer: SocketAddr) -> Result<(), Refusal> {
         let config = self.config.read().unwrap_or_else(PoisonError::into_inner);
         let is_allowed = match config.server.shard_processes {
             Reach::Anyone => true,
@@ -64,6 +71,12 @@ impl Gate {
                        the operator can set server.shard_processes";
             return Err(Refusal::for_good(CloseCode::Unauthorized, why));
         }
+        Ok(())
+    }
+
+    /// Decides about somebody at `peer` who shows `token`.
+    fn judge(&self, peer: SocketAddr, token: &[u8]) -> Result<(), Refusal> {
+        self.judge_reach(peer)?;
         let access = self.access.read().unwrap_or_else(PoisonError::into_inner);
         let is_revoked = |id| access.is_revoked(id);
         let checked = self.tokens.check_for_shards(token, self.world, clock::unix_s(), is_revoked);
@@ -71,23 +84,27 @@ impl Gate {
             let why = format!("{bad}; `ecumene token mint --shards` makes one for shards");
             Refusal::for_good(bad.close_code(), why)
         })?;
-        if program != PROGRAM {
-            let why = format!("this server is {PROGRAM}, not {program}; use the same on both ends");
-            return Err(Refusal::for_good(CloseCode::Version, why));
-        }
         Ok(())
     }
 }
 
-/// Carries one link from its first frame to its end.
-pub async fn serve(connection: Connection, gate: Arc<Gate>, gateway: Addr<GatewayActor>) {
+/// Carries one link from its first frame to its end; `under_way` counts it until it has joined.
+pub async fn serve(
+    connection: Connection,
+    gate: Arc<Gate>,
+    gateway: Addr<GatewayActor>,
+    under_way: Rc<()>,
+) {
     let peer = connection.remote_address();
-    match join(&connection, peer, &gate, &gateway).await {
-        Ok((id, incoming)) => {
-            let why = hear(id, incoming, &gate, &gateway).await;
+    let joined = join(&connection, peer, &gate, &gateway).await;
+    drop(under_way);
+    match joined {
+        Ok((id, token, incoming)) => {
+            actix::spawn(watch(connection.clone(), (id, token), Arc::clone(&gate), gateway.clone()));
+            let (code, why) = hear(id, incoming, &gate, &gateway).await;
             // A gateway that is gone needs no telling.
-            gateway.send(LinkLost { link: id, why }).await.unwrap_or_default();
-            close(&connection, CloseCode::Goodbye, "the link is over");
+            gateway.send(LinkLost { link: id, why: why.clone() }).await.unwrap_or_default();
+            close(&connection, code, &why);
         }
         Err(refusal) => {
             warn!(%peer, code = ?refusal.code, why = refusal.why, "a process may not run shards");
@@ -101,29 +118,71 @@ async fn join(
     peer: SocketAddr,
     gate: &Gate,
     gateway: &Addr<GatewayActor>,
-) -> Result<(LinkId, Incoming), Refusal> {
+) -> Result<(LinkId, Vec<u8>, Incoming), Refusal> {
+    gate.judge_reach(peer)?;
+    let late = |_| Refusal::for_good(CloseCode::Protocol, "it did not say what it wants in time");
+    let asked = timeout(JOIN_TIMEOUT, greet(connection)).await.map_err(late)?;
+    let Asked { send, incoming, program, token, regions } = asked?;
+    gate.judge(peer, &token)?;
+    if program != PROGRAM {
+        let why = format!("this server is {PROGRAM}, not {program}; use the same on both ends");
+        return Err(Refusal::for_good(CloseCode::Version, why));
+    }
+    let (outgoing, taken) = mpsc::channel(OUTGOING_MAX);
+    let joined = gateway.send(Join { regions, peer, outgoing }).await;
+    let stopping = |_| Refusal::for_now(CloseCode::Stopping, "the server is stopping", 10);
+    let id = joined.map_err(stopping)?.map_err(|bad| match bad {
+        // It passes: whoever starts a killed process again comes too early by a moment.
+        BadClaim::OnItsWay(_) => Refusal::for_now(CloseCode::Lost, bad.to_string(), 1),
+        BadClaim::Stopping => Refusal::for_now(CloseCode::Stopping, bad.to_string(), 10),
+        BadClaim::None
+        | BadClaim::Unknown { .. }
+        | BadClaim::Taken(_)
+        | BadClaim::TooMany(_) => Refusal::for_good(CloseCode::World, bad.to_string()),
+    })?;
+    actix::spawn(pass_on(send, taken));
+    Ok((id, token, incoming))
+}
+
+/// What a process asked for, and the stream it asked on.
+struct Asked {
+    send: SendStream,
+    incoming: Incoming,
+    program: String,
+    token: Vec<u8>,
+    regions: Vec<RegionIndex>,
+}
+
+/// Greets a process and hears what it wants.
+async fn greet(connection: &Connection) -> Result<Asked, Refusal> {
     let broken = |why: String| Refusal::for_good(CloseCode::Protocol, why);
-    let opened = timeout(JOIN_TIMEOUT, connection.open_bi()).await;
-    let opened = opened.map_err(|_| broken("no stream could be opened".into()))?;
+    let opened = connection.open_bi().await;
     let (mut send, recv) = opened.map_err(|error| broken(error.to_string()))?;
     let greeting = link::write(&Down::Greeting { program: PROGRAM.into() });
     let greeting = greeting.map_err(|error| broken(error.to_string()))?;
     send.write_all(&greeting).await.map_err(|error| broken(error.to_string()))?;
     let mut incoming = Incoming(recv);
-    let first = timeout(JOIN_TIMEOUT, incoming.next(JOIN_BYTES_MAX)).await;
-    let first = first.map_err(|_| broken("it did not say what it wants".into()))?;
-    let Ok(Some(Up::Join { program, token, regions })) = first else {
+    let Ok(Some(Up::Join { program, token, regions })) = incoming.next(JOIN_BYTES_MAX).await else {
         return Err(broken("the first frame must ask to join; is it the same program?".into()));
     };
-    gate.judge(peer, &program, &token)?;
-    let (outgoing, taken) = mpsc::channel(OUTGOING_MAX);
-    let joined = gateway.send(Join { regions, peer, outgoing }).await;
-    let stopping = |_| Refusal::for_now(CloseCode::Stopping, "the server is stopping", 10);
-    let id = joined
-        .map_err(stopping)?
-        .map_err(|bad| Refusal::for_good(CloseCode::World, bad.to_string()))?;
-    actix::spawn(pass_on(send, taken));
-    Ok((id, incoming))
+    Ok(Asked { send, incoming, program, token, regions })
+}
+
+/// Sends a process home whose right to run shards has ended: its token was revoked or expired.
+async fn watch(
+    connection: Connection,
+    (id, token): (LinkId, Vec<u8>),
+    gate: Arc<Gate>,
+    gateway: Addr<GatewayActor>,
+) {
+    while connection.close_reason().is_none() {
+        if let Err(refusal) = gate.judge(connection.remote_address(), &token) {
+            warn!(link = %id, why = refusal.why, "a process may run shards no more; they come home");
+            // A gateway that is gone has nothing to bring home.
+            return gateway.send(Depart { link: id }).await.unwrap_or_default();
+        }
+        actix::clock::sleep(RIGHT_EVERY).await;
+    }
 }
 
 /// Hears a process until it ends; returns how it ended.
@@ -132,27 +191,29 @@ async fn hear(
     mut incoming: Incoming,
     gate: &Gate,
     gateway: &Addr<GatewayActor>,
-) -> String {
+) -> (CloseCode, String) {
     let place = Place::There(id);
     loop {
         let heard = match incoming.next(FRAME_BYTES_MAX).await {
             Ok(Some(heard)) => heard,
-            Ok(None) => return "it ended".into(),
-            Err(error) => return error.to_string(),
+            Ok(None) => return (CloseCode::Goodbye, "it ended".into()),
+            Err(Deaf::Read(error)) => return (CloseCode::Goodbye, error.to_string()),
+            Err(Deaf::Frame(error)) => return (CloseCode::Protocol, error.to_string()),
         };
         let is_passed_on = match heard {
             Up::Stepped { region, tick, output, took } => {
                 if let Err(error) = output.check(gate.regions) {
-                    return error.to_string();
+                    return (CloseCode::Protocol, error.to_string());
                 }
+                let took = took.min(TOOK_MAX);
                 gateway.send(Stepped { region, place, tick, output, took }).await.is_ok()
             }
             Up::Packed { shard } => gateway.send(PackedUp { place, shard }).await.is_ok(),
             Up::Leave => gateway.send(Depart { link: id }).await.is_ok(),
-            Up::Join { .. } => return "it asked to join twice".into(),
+            Up::Join { .. } => return (CloseCode::Protocol, "it asked to join twice".into()),
         };
         if !is_passed_on {
-            return "the server ended".into();
+            return (CloseCode::Stopping, "the server ended".into());
         }
     }
 }

@@ -139,7 +139,7 @@ impl Visit {
             Err(_) => return debug!("handshake timed out"),
         };
         if speaks(&connection, LINK_ALPN) {
-            return link::serve(connection, self.gate, self.gateway).await;
+            return link::serve(connection, self.gate, self.gateway, self.under_way).await;
         }
         let lobby = Arc::clone(&self.lobby);
         if let Err(refusal) = self.enter(&connection, peer).await {
@@ -159,7 +159,10 @@ impl Visit {
         let nonce = greeting.nonce;
         let mut bytes = Vec::new();
         ServerMessage::from(greeting).write(&mut bytes);
-        send.write_all(&bytes).await.map_err(|error| broken(error.to_string()))?;
+        let greeted = timeout(HELLO_TIMEOUT, send.write_all(&bytes)).await;
+        greeted
+            .map_err(|_| broken("the greeting was not read".into()))?
+            .map_err(|error| broken(error.to_string()))?;
         let mut control = Control::default();
         let hello = timeout(HELLO_TIMEOUT, control.hello(&mut recv))
             .await

@@ -4,6 +4,7 @@
 //! server's.
 
 use std::collections::BTreeMap;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use tracing::{info, warn};
 
 use crate::actors::shard::{Outbox, Pack, Runner, ShardActor, Step};
 use crate::actors::uplink::{Said, Uplink};
+use crate::hosting::REGIONS_MAX;
 use crate::io::link::{Deaf, Incoming, pass_on};
 use crate::link::{Down, FRAME_BYTES_MAX, LINK_ALPN, PROGRAM, Up, WorldTerms};
 use crate::region::RegionIndex;
@@ -24,8 +26,11 @@ use crate::shard::WorldRules;
 use crate::shard::batch::StepOutput;
 use crate::shard::pack::Packed;
 
-/// Frames that may wait for the server: two seconds of steps of nine shards.
-const OUTGOING_MAX: usize = 512;
+/// Frames that may wait for the server: two seconds of steps of as many shards as it may run.
+const OUTGOING_MAX: usize = 40 * REGIONS_MAX;
+
+/// Frames that were heard and wait: what comes next is asked for when a step is made.
+const HEARD_MAX: usize = 4;
 
 /// How long to wait before a lost server is tried again, at first and at most.
 const AGAIN: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
@@ -77,6 +82,11 @@ impl WorkerError {
             Self::Open(_) | Self::Nonsense(_) => false,
         }
     }
+
+    /// Returns whether the server is there and says that it will be otherwise in a moment.
+    const fn is_for_now(&self) -> bool {
+        matches!(self, Self::Refused { code, .. } if code.is_worth_resuming())
+    }
 }
 
 /// Runs shards until the process is told to end; comes back by itself to a server that is lost.
@@ -93,10 +103,16 @@ pub fn run(options: &WorkerOptions, mut told: impl FnMut(&str)) -> Result<(), Wo
         let mut wait = AGAIN.0;
         let mut has_joined = false;
         loop {
-            let ended = stay(options, &mut told, &mut ending, &mut has_joined).await;
+            let mut stay = Stay { has_joined: false, is_leaving: false };
+            let ended = stay.run(options, &mut told, &mut ending).await;
+            has_joined |= stay.has_joined;
+            if stay.has_joined {
+                wait = AGAIN.0;
+            }
             let error = match ended {
                 Ok(()) => return Ok(()),
-                Err(error) if has_joined && error.may_pass() => error,
+                Err(error) if stay.is_leaving => return Err(error),
+                Err(error) if has_joined && error.may_pass() || error.is_for_now() => error,
                 Err(error) => return Err(error),
             };
             warn!(%error, "the server is lost");
@@ -124,65 +140,104 @@ async fn told_to_end() {
     }
 }
 
-/// One link, from joining to its end; returns without an error when the process was told to end.
-async fn stay(
-    options: &WorkerOptions,
-    told: &mut impl FnMut(&str),
-    ending: &mut (impl Future<Output = ()> + Unpin),
-    has_joined: &mut bool,
-) -> Result<(), WorkerError> {
-    let destination = Destination {
-        address: options.address.clone(),
-        server_key: Some(options.server_key),
-        ..Destination::default()
-    };
-    let opened = open_as(&destination, LINK_ALPN).await?;
-    let mut incoming = Incoming(opened.receive);
-    let (outgoing, frames) = mpsc::channel(OUTGOING_MAX);
-    actix::spawn(pass_on(opened.send, frames));
-    let up = Uplink { outgoing }.start();
-    let (program, token) = (PROGRAM.into(), options.token.clone());
-    say(&up, Up::Join { program, token, regions: options.regions.clone() }).await?;
-    let mut shards = Shards { rules: None, runners: BTreeMap::new(), up: up.clone() };
-    let mut is_leaving = false;
-    loop {
-        let heard = tokio::select! {
-            heard = incoming.next::<Down>(FRAME_BYTES_MAX) => heard,
-            () = &mut *ending, if !is_leaving => {
-                is_leaving = true;
-                told("giving the shards back");
-                say(&up, Up::Leave).await?;
-                continue;
-            }
-            () = actix::clock::sleep(LEAVING), if is_leaving => return Ok(()),
+/// One link, from joining to its end.
+struct Stay {
+    /// Whether the server let the process in.
+    has_joined: bool,
+    /// Whether the process was told to end.
+    is_leaving: bool,
+}
+
+impl Stay {
+    /// Runs what the server hands out; returns without an error once the process was told to end
+    /// and everything was given back.
+    async fn run(
+        &mut self,
+        options: &WorkerOptions,
+        told: &mut impl FnMut(&str),
+        ending: &mut (impl Future<Output = ()> + Unpin),
+    ) -> Result<(), WorkerError> {
+        let destination = Destination {
+            address: options.address.clone(),
+            server_key: Some(options.server_key),
+            ..Destination::default()
         };
-        match heard {
-            Ok(Some(Down::Greeting { .. })) => {}
-            Ok(Some(Down::Terms(terms))) => {
-                shards.rules = Some(rules(terms)?);
-                *has_joined = true;
-                told("joined");
+        let opened = open_as(&destination, LINK_ALPN).await?;
+        let (outgoing, frames) = mpsc::channel(OUTGOING_MAX);
+        actix::spawn(pass_on(opened.send, frames));
+        let up = Uplink { outgoing }.start();
+        let (program, token) = (PROGRAM.into(), options.token.clone());
+        say(&up, Up::Join { program, token, regions: options.regions.clone() }).await?;
+        let mut shards = Shards { rules: None, runners: BTreeMap::new(), up: up.clone() };
+        // Read by a task of its own: a frame that is half read must not be dropped for a signal.
+        let (hearing, mut heard) = mpsc::channel(HEARD_MAX);
+        actix::spawn(hear(Incoming(opened.receive), hearing));
+        let mut leaving = std::pin::pin!(None);
+        loop {
+            let heard = tokio::select! {
+                heard = heard.recv() => heard.unwrap_or(Ok(None)),
+                () = &mut *ending, if !self.is_leaving => {
+                    self.is_leaving = true;
+                    told("giving the shards back");
+                    say(&up, Up::Leave).await?;
+                    leaving.set(Some(actix::clock::sleep(LEAVING)));
+                    continue;
+                }
+                () = until(leaving.as_mut()) => {
+                    let why = format!("not all was given back within {} s", LEAVING.as_secs());
+                    return Err(WorkerError::Lost(why));
+                }
+            };
+            match heard {
+                Ok(Some(Down::Greeting { .. })) => {}
+                Ok(Some(Down::Terms(terms))) => {
+                    shards.rules = Some(rules(terms)?);
+                    self.has_joined = true;
+                    told("joined");
+                }
+                Ok(Some(Down::Host { shard })) => {
+                    let region = shard.region();
+                    shards.host(*shard)?;
+                    told(&format!("running the shard of region {}", region.0));
+                }
+                Ok(Some(Down::Step { region, input })) => {
+                    let runner = shards.runner(region)?;
+                    let step = Step { input, output: StepOutput::default() };
+                    // Waiting for the step is what keeps this process from being flooded.
+                    runner.step.send(step).await.map_err(gone)?;
+                }
+                Ok(Some(Down::Pack { region })) => {
+                    shards.runner(region)?.pack.send(Pack).await.map_err(gone)?;
+                    shards.runners.remove(&region);
+                }
+                Ok(Some(Down::Ended { why })) => return Err(WorkerError::Lost(why)),
+                Ok(None) if self.is_leaving && shards.runners.is_empty() => return Ok(()),
+                Ok(None) => return Err(ended(&opened.connection, "the server ended it")),
+                Err(Deaf::Frame(bad)) => return Err(WorkerError::Nonsense(bad.to_string())),
+                Err(Deaf::Read(error)) => {
+                    return Err(ended(&opened.connection, &error.to_string()));
+                }
             }
-            Ok(Some(Down::Host { shard })) => {
-                let region = shard.region();
-                shards.host(*shard)?;
-                told(&format!("running the shard of region {}", region.0));
-            }
-            Ok(Some(Down::Step { region, input })) => {
-                let runner = shards.runner(region)?;
-                let step = Step { input, output: StepOutput::default() };
-                // Waiting for the step is what keeps this process from being flooded.
-                runner.step.send(step).await.map_err(gone)?;
-            }
-            Ok(Some(Down::Pack { region })) => {
-                shards.runner(region)?.pack.send(Pack).await.map_err(gone)?;
-                shards.runners.remove(&region);
-            }
-            Ok(None) | Err(_) if is_leaving => return Ok(()),
-            Ok(None) => return Err(ended(&opened.connection, "the server ended it")),
-            Err(Deaf::Frame(bad)) => return Err(WorkerError::Nonsense(bad.to_string())),
-            Err(Deaf::Read(error)) => return Err(ended(&opened.connection, &error.to_string())),
         }
+    }
+}
+
+/// Hears the server until there is nothing more to hear, or nobody who would take it.
+async fn hear(mut incoming: Incoming, hearing: mpsc::Sender<Result<Option<Down>, Deaf>>) {
+    loop {
+        let heard = incoming.next::<Down>(FRAME_BYTES_MAX).await;
+        let is_last = !matches!(heard, Ok(Some(_)));
+        if hearing.send(heard).await.is_err() || is_last {
+            return;
+        }
+    }
+}
+
+/// Waits for an end that may not be set; then it waits for ever.
+async fn until(end: Pin<&mut Option<actix::clock::Sleep>>) {
+    match end.as_pin_mut() {
+        Some(end) => end.await,
+        None => std::future::pending().await,
     }
 }
 

@@ -234,8 +234,10 @@ pub struct StepOutput {
     pub journal: Vec<Entry>,
     /// Who leaves for another region.
     pub travellers: Vec<(RegionIndex, Box<Traveller>)>,
-    /// Commands for avatars that are not here: they follow a traveller, or mean nothing any more.
-    /// An [`Command::EndOffer`] goes to wherever its avatar is.
+    /// What was put down in another region.
+    pub things: Vec<(RegionIndex, Vec<Thing>)>,
+    /// Commands for avatars that are not here: they follow a traveller, go to where its avatar is
+    /// by now, or mean nothing any more.
     pub strays: Vec<Command>,
     /// Who has left the world, and where they stood.
     pub departed: Vec<Whereabouts>,
@@ -286,6 +288,7 @@ impl StepOutput {
             start = end;
         }
         let named = (self.travellers.iter().map(|(region, _)| region))
+            .chain(self.things.iter().map(|(region, _)| region))
             .chain(self.ghosts.iter().map(|(region, _)| region))
             .chain(self.ripples.iter().map(|(region, _)| region))
             .chain(self.wanted.iter().map(|(region, ..)| region));

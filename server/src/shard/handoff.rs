@@ -1,7 +1,8 @@
 //! Phase 7, hand-off: coming in, going out, and moving on to the shard next door.
 //!
 //! A traveller takes everything along: body, inputs, things, view. Its old shard keeps showing it
-//! as the neighbour's ghost, so nobody sees the border; its new one takes it in by id, once.
+//! as the neighbour's ghost, so nobody sees the border; its new one takes it in by id, once. What
+//! somebody in the margin puts down across the border goes the same way.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -116,6 +117,23 @@ impl Shard {
         }
     }
 
+    /// Hands over what was put down across a border: a thing belongs to the region it stands in,
+    /// with what lies in it.
+    pub(super) fn hand_things_over(&mut self, output: &mut StepOutput) {
+        for id in std::mem::take(&mut self.put_outside) {
+            // Somebody may have taken it up again in this very step.
+            let Some(thing) = self.things.get(id).cloned() else { continue };
+            let Some(at) = thing.place() else { continue };
+            let region = self.rules.regions.index_of(at);
+            let whole = Effect::Consume { thing: id, count: thing.count };
+            self.things.apply(&whole).expect("it is here");
+            let mut things = vec![thing];
+            things.extend(self.things.take_out(id).things);
+            self.show_as_theirs(id, region);
+            output.things.push((region, things));
+        }
+    }
+
     /// Hands over everyone who has walked out of the region.
     pub(super) fn hand_over(&mut self, output: &mut StepOutput) {
         let outside = self.avatars.values().filter(|avatar| {
@@ -145,6 +163,14 @@ impl Shard {
         while self.offers_gone.len() > OFFERS_GONE_MAX {
             self.offers_gone.pop_first();
         }
+        self.show_as_theirs(id, region);
+        let viewer = avatar.viewer.take();
+        let traveller = Traveller { avatar, things, viewer, errand };
+        output.travellers.push((region, Box::new(traveller)));
+    }
+
+    /// Goes on showing what was handed over, in its slot, until the neighbour tells of it.
+    fn show_as_theirs(&mut self, id: EntityId, region: RegionIndex) {
         if let Some(slot) = self.entities.slot(id)
             && let Some(entity) = self.entities.get_mut(slot)
         {
@@ -153,9 +179,6 @@ impl Shard {
         for border in self.borders.iter_mut().filter(|border| border.region.index == region) {
             border.send(id, self.tick);
         }
-        let viewer = avatar.viewer.take();
-        let traveller = Traveller { avatar, things, viewer, errand };
-        output.travellers.push((region, Box::new(traveller)));
     }
 
     fn take_out(&mut self, id: EntityId) -> Option<(Avatar, ThingsRecord)> {

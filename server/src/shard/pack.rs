@@ -74,6 +74,7 @@ impl Packed {
             pillars_of: self.pillars_of.into_iter().collect(),
             parties: self.parties.into_iter().collect(),
             offers_gone: self.offers_gone.into_iter().collect(),
+            put_outside: Vec::new(),
             entities: self.entities.check()?,
             borders: self.borders,
             grid: super::Grid::default(),

@@ -270,6 +270,10 @@ impl Shard {
             }
             holders.extend(before.iter().chain(&after).filter_map(|keeper| keeper.avatar));
             self.sync_thing(thing);
+            let place = self.things.get(thing).and_then(Thing::place);
+            if place.is_some_and(|at| self.rules.regions.index_of(at) != self.region.index) {
+                self.put_outside.push(thing);
+            }
         }
         let mut events = Vec::new();
         for happening in outcome.happenings {

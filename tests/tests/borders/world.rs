@@ -98,6 +98,8 @@ pub struct World {
     truth: BTreeMap<EntityId, Position>,
     past: VecDeque<(Tick, BTreeMap<EntityId, Position>)>,
     near_ticks: BTreeMap<(EntityId, EntityId), u32>,
+    /// How many stacks each region's shard has.
+    pub stacks: [usize; 9],
     pub figures: Figures,
 }
 
@@ -155,6 +157,7 @@ impl World {
             truth: BTreeMap::new(),
             past: VecDeque::new(),
             near_ticks: BTreeMap::new(),
+            stacks: [0; 9],
             figures: Figures::default(),
         };
         for thing in things {
@@ -276,12 +279,14 @@ impl World {
                 self.figures.crossings += 1;
             }
             stacks += output.counts.things;
+            self.stacks[index] = output.counts.things;
             output.journal.iter().for_each(|entry| self.keeping.take_in(entry));
             self.deliver(&output, now_us);
             // Clients talk while some shards have answered and others have not.
             self.act(index);
             self.lay_ground(&output);
-            self.routes.absorb(&mut output);
+            stacks += output.things.iter().map(|(_, things)| things.len()).sum::<usize>();
+            self.routes.absorb(regions[index], &mut output);
         }
         self.past.push_back((self.tick, self.truth.clone()));
         if 64 < self.past.len() {

@@ -124,6 +124,7 @@ impl GatewayActor {
             muted_until_ms,
             told: Told::default(),
             open: BTreeSet::new(),
+            offers: BTreeSet::new(),
         };
         self.clients.insert(client, place);
         self.outfit.lobby.directory.put(

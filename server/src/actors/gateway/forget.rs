@@ -18,8 +18,7 @@ use crate::people::PersonRecord;
 use crate::shard::viewer::ClientKey;
 use crate::store::Number;
 
-/// Ticks after which nothing of somebody who was sent home is under way any more: the step that
-/// takes the avatar out, and one more where it was crossing a border.
+/// Ticks until a step has been asked for that knows of what is asked now.
 const STEPS_AWAY: u64 = 2;
 
 /// Seconds after which somebody who is being erased may come in as a newcomer.
@@ -75,8 +74,11 @@ pub enum NotNow {
 /// Somebody who is being forgotten, or was a moment ago.
 #[derive(Debug)]
 pub(super) struct Forgetting {
-    /// The step after which nothing of them is under way any more.
+    /// The step that every region must have made.
     after: Tick,
+    /// Whether every region has made one already: the avatar was taken out where it was, or had
+    /// just crossed a border and is taken out behind it by the next.
+    is_sent_after: bool,
     ready: Option<oneshot::Sender<()>>,
     /// Unix time in milliseconds at which it was over, and milliseconds of the gateway's clock.
     done: Option<(u64, u64)>,
@@ -137,7 +139,8 @@ impl GatewayActor {
         self.take_out(person);
         let (ready, is_ready) = oneshot::channel();
         let after = self.now().after(STEPS_AWAY);
-        self.forgetting.insert(person, Forgetting { after, ready: Some(ready), done: None });
+        let forgetting = Forgetting { after, is_sent_after: false, ready: Some(ready), done: None };
+        self.forgetting.insert(person, forgetting);
         info!(%person, "forgetting");
         Ok(is_ready)
     }
@@ -183,9 +186,16 @@ impl GatewayActor {
     pub(super) fn settle_forgetting(&mut self) {
         let (now, now_ms, is_all_appended) = (self.now(), self.now_ms(), self.unsaved.is_empty());
         for forgetting in self.forgetting.values_mut() {
-            if is_all_appended
-                && forgetting.after <= now
-                && let Some(ready) = forgetting.ready.take()
+            // A region that runs elsewhere, or is on its way there, takes its time.
+            let mut regions = self.outfit.regions.iter();
+            let is_made =
+                regions.all(|region| self.hosting.has_made(region.index, forgetting.after));
+            if !is_all_appended || !is_made {
+                continue;
+            }
+            if !forgetting.is_sent_after {
+                (forgetting.is_sent_after, forgetting.after) = (true, now.after(STEPS_AWAY));
+            } else if let Some(ready) = forgetting.ready.take()
                 && ready.send(()).is_err()
             {
                 tracing::debug!("nobody waits any more for somebody to be nobody");

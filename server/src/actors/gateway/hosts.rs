@@ -10,8 +10,8 @@ use std::sync::Arc;
 use actix::prelude::*;
 use bytes::Bytes;
 use protocol::ids::EntityId;
-use protocol::message::server::Refused;
-use protocol::rules::Why;
+use protocol::message::server::{OfferEnded, Refused};
+use protocol::rules::{OfferEnd, OfferId, Why};
 use protocol::units::Tick;
 use tokio::sync::mpsc;
 use tracing::{error, info, warn};
@@ -29,8 +29,13 @@ use crate::shard::viewer::ClientKey;
 use crate::shard::{Shard, WorldRules};
 use crate::store::{Epoch, StoreError};
 
-/// Ids for a shard that begins anew: a thousand million, at 1,000 a second for twelve days.
-const IDS_ANEW: u64 = 1 << 30;
+/// Ids for a shard that begins anew: 16 million, at 50 a second for four days; there are enough for
+/// 32,000 losses.
+const IDS_ANEW: u64 = 1 << 24;
+
+/// Ticks before a store that could not be read is read again, at first and at most: a second and a
+/// minute at 20 Hz.
+const READ_AGAIN_TICKS: (u64, u64) = (20, 1_200);
 
 /// Ticks that are made up for after a move: more inputs than that wait for nobody.
 const MISSED_MAX: u64 = 8;
@@ -81,6 +86,8 @@ type Recovered = Result<(Vec<(RegionIndex, Epoch)>, Kept), StoreError>;
 pub(super) struct Losses {
     waiting: BTreeSet<RegionIndex>,
     is_reading: bool,
+    /// When the store is read again that could not be, and how long was waited for that.
+    again: Option<(Tick, u64)>,
 }
 
 impl Handler<Join> for GatewayActor {
@@ -91,13 +98,18 @@ impl Handler<Join> for GatewayActor {
         Join { regions, peer, outgoing }: Join,
         _: &mut Self::Context,
     ) -> Self::Result {
+        if self.stop.is_some() {
+            return Err(BadClaim::Stopping);
+        }
         let link = LinkId(self.next_link);
         self.hosting.claim(link, &regions)?;
         self.next_link += 1;
         let numbers: Vec<u16> = regions.iter().map(|region| region.0).collect();
         info!(%link, %peer, regions = ?numbers, "a process joined");
         self.links.insert(link, Joined { peer, outgoing, departs: false });
-        self.tell(link, &Down::Terms(terms(&self.outfit.rules, &self.outfit.book_text)));
+        if !self.tell(link, &Down::Terms(terms(&self.outfit.rules, &self.outfit.book_text))) {
+            warn!(%link, "a process that just joined hears nothing");
+        }
         self.metrics.links.set(self.links.len() as f64);
         Ok(link)
     }
@@ -176,43 +188,66 @@ impl GatewayActor {
         if self.hosting.packed_at(region) != Some(from) {
             return;
         }
-        let Some(place) = self.hosting.packed(region, packed.tick()) else { return };
-        match place {
-            Place::Here => match packed.unpack(self.outfit.rules.clone()) {
-                Ok(shard) => {
-                    self.shards[usize::from(region.0)] = Self::run_here(shard, &ctx.address());
-                    info!(shard = region.0, "a shard came home");
-                }
-                Err(error) => {
-                    // What the process gave back is no shard: what the store knows is right.
-                    error!(%error, shard = region.0, "a shard came back damaged");
-                    self.hosting.damage(region);
-                    self.losses.waiting.insert(region);
-                }
+        let tick = packed.tick();
+        let shard = match self.hosting.bound_for(region) {
+            Some(Place::There(link)) => match self.send_away(link, packed, ctx) {
+                Ok(()) => return self.hosting.packed(region, tick),
+                // The process is given up; what could not be sent is all here.
+                Err(packed) => packed,
             },
-            Place::There(link) => {
-                let Some(joined) = self.links.get(&link) else { return };
-                let way = (link, region);
-                let runner =
-                    RemoteShardActor::run(way, joined.outgoing.clone(), ctx.address().recipient());
-                self.shards[usize::from(region.0)] = runner;
-                self.tell(link, &Down::Host { shard: Box::new(packed) });
-                info!(shard = region.0, %link, "a shard moved to another process");
+            Some(Place::Here) => Box::new(packed),
+            None => return,
+        };
+        match shard.unpack(self.outfit.rules.clone()) {
+            Ok(shard) => {
+                self.hosting.packed(region, tick);
+                self.shards[usize::from(region.0)] = Self::run_here(shard, &ctx.address());
+                info!(shard = region.0, "a shard came home");
+            }
+            Err(error) => {
+                // What the process gave back is no shard: what the store knows is right.
+                error!(%error, shard = region.0, "a shard came back damaged");
+                self.hosting.damage(region);
+                self.routes.lose(region);
+                self.metrics.shards_lost.increment(1);
+                self.losses.waiting.insert(region);
             }
         }
     }
 
-    /// Sends a process something; one that takes nothing is lost.
-    fn tell(&mut self, link: LinkId, message: &Down) {
-        let Some(joined) = self.links.get(&link) else { return };
+    /// Sends a shard to a process; returns it if that takes nothing.
+    fn send_away(
+        &mut self,
+        link: LinkId,
+        packed: Packed,
+        ctx: &Context<Self>,
+    ) -> Result<(), Box<Packed>> {
+        let region = packed.region();
+        let outgoing = self.links.get(&link).map(|joined| joined.outgoing.clone());
+        let message = Down::Host { shard: Box::new(packed) };
+        let is_sent = self.tell(link, &message);
+        if let (true, Some(outgoing)) = (is_sent, outgoing) {
+            let runner = RemoteShardActor::run((link, region), outgoing, ctx.address().recipient());
+            self.shards[usize::from(region.0)] = runner;
+            info!(shard = region.0, %link, "a shard moved to another process");
+            return Ok(());
+        }
+        let Down::Host { shard } = message else { return Ok(()) };
+        Err(shard)
+    }
+
+    /// Sends a process something; returns whether it went out. One that takes nothing is lost.
+    fn tell(&mut self, link: LinkId, message: &Down) -> bool {
+        let Some(joined) = self.links.get(&link) else { return false };
         let sent = link::write(message).map_err(|error| error.to_string());
         let sent = sent.and_then(|frame| {
             let full = |_| "it does not take what it is sent".to_owned();
             joined.outgoing.try_send(frame.into()).map_err(full)
         });
-        if let Err(why) = sent {
-            self.lose(link, &why);
+        if let Err(why) = &sent {
+            self.lose(link, why);
         }
+        sent.is_ok()
     }
 
     /// Notices processes that have fallen silent, and lets go of those that gave everything back.
@@ -226,18 +261,26 @@ impl GatewayActor {
     }
 
     /// Gives a process up; its shards begin anew here.
-    fn lose(&mut self, link: LinkId, why: &str) {
-        let Some(Joined { peer, .. }) = self.links.remove(&link) else { return };
+    pub(super) fn lose(&mut self, link: LinkId, why: &str) {
+        let Some(Joined { peer, outgoing, .. }) = self.links.remove(&link) else { return };
+        // It may be deaf, or gone; then nobody is there to be told.
+        if let Ok(frame) = link::write(&Down::Ended { why: why.to_owned() }) {
+            drop(outgoing.try_send(frame.into()));
+        }
         let lost = self.hosting.lose(link);
         let numbers: Vec<u16> = lost.iter().map(|region| region.0).collect();
         warn!(%link, %peer, why, regions = ?numbers, "a process is lost; its shards begin anew here");
         self.metrics.shards_lost.increment(lost.len() as u64);
+        lost.iter().for_each(|&region| self.routes.lose(region));
         self.losses.waiting.extend(lost);
     }
 
     /// Reads what is known of lost regions, once all that was done in them is written.
     pub(super) fn recover_lost(&mut self, ctx: &mut Context<Self>) {
         if self.losses.is_reading || self.losses.waiting.is_empty() || !self.unsaved.is_empty() {
+            return;
+        }
+        if self.losses.again.is_some_and(|(due, _)| self.now() < due) {
             return;
         }
         self.losses.is_reading = true;
@@ -271,17 +314,24 @@ impl GatewayActor {
         self.losses.is_reading = false;
         let (epochs, mut kept) = match read {
             Ok(read) => read,
-            Err(error) => return error!(%error, "what is known of lost shards cannot be read"),
+            Err(error) => {
+                let (first, most) = READ_AGAIN_TICKS;
+                let wait = self.losses.again.map_or(first, |(_, waited)| (2 * waited).min(most));
+                self.losses.again = Some((self.now().after(wait), wait));
+                return error!(%error, wait, "what is known of lost shards cannot be read yet");
+            }
         };
+        self.losses.again = None;
         for (region, epoch) in epochs {
-            let Some(mint) = self.outfit.mint.split(IDS_ANEW) else {
-                error!("this run has no ids left for a shard that begins anew; stopping");
-                return System::current().stop_with_code(1);
-            };
             self.losses.waiting.remove(&region);
+            let Some(mint) = self.outfit.mint.split(IDS_ANEW) else {
+                error!(shard = region.0, "no ids are left for it in this run; restart the server");
+                continue;
+            };
             self.outfit.epochs[usize::from(region.0)].1 = epoch;
             let first = self.first_commands(region, &mut kept);
             self.answer_lost(region);
+            self.end_offers_of(region);
             self.let_go(region);
             let rules = self.outfit.rules.clone();
             let shard = Shard::new(self.outfit.regions.region(region), rules, mint);
@@ -333,6 +383,25 @@ impl GatewayActor {
         }
     }
 
+    /// Tells both parties of the end of what was offered by, or to, somebody in a lost region.
+    fn end_offers_of(&mut self, region: RegionIndex) {
+        let region = [region];
+        let drivers = self.dwellers(&region).filter_map(|(_, client)| client);
+        let lost: BTreeSet<OfferId> = drivers
+            .filter_map(|client| self.clients.get(&client))
+            .flat_map(|place| place.offers.iter().copied())
+            .collect();
+        let told: Vec<(ClientKey, OfferId)> = self
+            .clients
+            .iter()
+            .flat_map(|(&client, place)| place.offers.iter().map(move |&offer| (client, offer)))
+            .filter(|(_, offer)| lost.contains(offer))
+            .collect();
+        for (client, offer) in told {
+            self.send(client, &OfferEnded { offer, end: OfferEnd::Withdrawn }.into());
+        }
+    }
+
     /// Writes down those who were leaving a lost region: nobody else says where they stood.
     fn let_go(&mut self, region: RegionIndex) {
         let leaving: Vec<_> = self
@@ -353,6 +422,7 @@ impl GatewayActor {
                 Some(joined) => joined.peer.to_string(),
                 None => "lost".into(),
             },
+            None if self.losses.waiting.contains(&region) => "lost, begins anew".into(),
             None => "on its way".into(),
         }
     }

@@ -103,6 +103,12 @@ impl GatewayActor {
         }
         self.hosting.answer(region, tick);
         self.send_frames(&mut output);
+        if let Place::There(link) = place
+            && let Some(stranger) = self.stranger_in(&output)
+        {
+            let why = format!("it keeps something for {stranger}, who is nobody here");
+            return self.lose(link, &why);
+        }
         let numbers = self.store_journal(region, &mut output);
         for Letter { to, message, after } in output.letters.drain(..) {
             let number = after.and_then(|entry| numbers.get(entry).copied());
@@ -123,7 +129,7 @@ impl GatewayActor {
             });
         }
         self.note_departed(&mut output.departed);
-        self.routes.absorb(&mut output);
+        self.routes.absorb(region, &mut output);
         if output.is_survey {
             self.whereabouts.insert(region, std::mem::take(&mut output.whereabouts));
         }
@@ -146,6 +152,20 @@ impl GatewayActor {
             }
         }
         self.metrics.bytes_out.increment(bytes.len() as u64);
+    }
+
+    /// Returns somebody for whom a step of another process keeps something, and who is not here.
+    fn stranger_in(&self, output: &StepOutput) -> Option<PersonId> {
+        let changes = output.journal.iter().flat_map(|entry| &entry.changes);
+        let mut people = changes.filter_map(|change| match change {
+            Change::Keep { holder, .. } | Change::Drop { holder, .. } => *holder,
+            Change::Looks { person, .. } => Some(*person),
+        });
+        let is_leaving = |person| {
+            let mut going = self.going.values().filter_map(|going| going.record.as_ref());
+            going.any(|record| record.person == person) || self.forgetting.contains_key(&person)
+        };
+        people.find(|&person| !self.people.contains_key(&person) && !is_leaving(person))
     }
 
     /// Appends a step's journal to the store; returns each entry's number.
