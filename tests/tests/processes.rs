@@ -224,8 +224,7 @@ fn a_process_is_killed_and_the_clients_of_the_other_notice_nothing() -> Result<(
                 assert!(!is_held, "round {round}: dropped and held");
             } else {
                 ada.held("apple").await?;
-                let is_gone =
-                    |view: &View| view.replica.entity(thing).is_none().then_some(());
+                let is_gone = |view: &View| view.replica.entity(thing).is_none().then_some(());
                 ada.until("what she took to lie there no more", is_gone).await?;
             }
             ada.sees("Ben").await.with_context(|| format!("round {round}: {}", server.log()))?;

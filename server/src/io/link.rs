@@ -100,7 +100,12 @@ pub async fn serve(
     drop(under_way);
     match joined {
         Ok((id, token, incoming)) => {
-            actix::spawn(watch(connection.clone(), (id, token), Arc::clone(&gate), gateway.clone()));
+            actix::spawn(watch(
+                connection.clone(),
+                (id, token),
+                Arc::clone(&gate),
+                gateway.clone(),
+            ));
             let (code, why) = hear(id, incoming, &gate, &gateway).await;
             // A gateway that is gone needs no telling.
             gateway.send(LinkLost { link: id, why: why.clone() }).await.unwrap_or_default();
@@ -135,10 +140,9 @@ async fn join(
         // It passes: whoever starts a killed process again comes too early by a moment.
         BadClaim::OnItsWay(_) => Refusal::for_now(CloseCode::Lost, bad.to_string(), 1),
         BadClaim::Stopping => Refusal::for_now(CloseCode::Stopping, bad.to_string(), 10),
-        BadClaim::None
-        | BadClaim::Unknown { .. }
-        | BadClaim::Taken(_)
-        | BadClaim::TooMany(_) => Refusal::for_good(CloseCode::World, bad.to_string()),
+        BadClaim::None | BadClaim::Unknown { .. } | BadClaim::Taken(_) | BadClaim::TooMany(_) => {
+            Refusal::for_good(CloseCode::World, bad.to_string())
+        }
     })?;
     actix::spawn(pass_on(send, taken));
     Ok((id, token, incoming))
