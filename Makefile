@@ -55,8 +55,9 @@ packaging: setup-test ## check the alert rules, the systemd unit and the scripts
 	@PATH="$(TEST_PATH):$$PATH" scripts/check_packaging.sh
 
 .PHONY: bench
-bench: setup ## time the frame codec on this machine (ARGS go to the benchmark)
+bench: setup ## time the hot path on this machine (ARGS go to the benchmarks)
 	@cargo bench -p protocol --bench codec -- $(ARGS)
+	@cargo bench -p server --bench shard -- $(ARGS)
 
 .PHONY: soak
 soak: setup ## load a server with many users (ARGS go to `ecumene-soak`)

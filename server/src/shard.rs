@@ -8,6 +8,7 @@
 
 pub mod avatar;
 pub mod batch;
+pub mod changes;
 mod dynamics;
 pub mod entities;
 mod events;
@@ -32,6 +33,7 @@ use worldgen::ground::GroundMap;
 
 use self::avatar::Avatar;
 use self::batch::{Command, Counts, StepInput, StepOutput};
+use self::changes::Changes;
 use self::entities::Entities;
 use self::ghosts::Border;
 use self::interest::Grid;
@@ -80,6 +82,7 @@ pub struct Shard {
     put_outside: Vec<EntityId>,
     entities: Entities,
     borders: Vec<Border>,
+    changes: Changes,
     grid: Grid,
     scratch: Scratch,
     mint: IdMint,
@@ -125,6 +128,7 @@ impl Shard {
             put_outside: Vec::new(),
             entities: Entities::default(),
             borders,
+            changes: Changes::default(),
             grid: Grid::default(),
             scratch: Scratch::default(),
             mint,

@@ -280,7 +280,7 @@ impl Line {
         close(&self.0, code, why);
     }
 
-    /// Closes with a code and words once the client has closed by itself, after [`FAREWELL_TIMEOUT`]
+    /// Closes with a code and words once the client has closed by itself, after a second
     /// at the latest: for one that was told why on its control stream.
     pub fn close_behind(&self, code: CloseCode, why: String) {
         let connection = self.0.clone();

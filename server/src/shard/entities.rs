@@ -101,6 +101,12 @@ impl Entities {
         self.slots.get_mut(slot as usize)?.as_mut()
     }
 
+    /// Returns how many slots there are, taken or free.
+    #[must_use]
+    pub const fn slots(&self) -> usize {
+        self.slots.len()
+    }
+
     /// Returns every entity with its slot, by slot.
     pub fn iter(&self) -> impl Iterator<Item = (Slot, &Entity)> + Clone {
         (0..).zip(&self.slots).filter_map(|(slot, entity)| Some((slot, entity.as_ref()?)))

@@ -83,6 +83,7 @@ impl Shard {
         budget_bytes: usize,
         output: &mut StepOutput,
     ) {
+        self.changes.note(self.tick, &self.entities);
         for avatar in self.avatars.values_mut() {
             let Some(viewer) = &mut avatar.viewer else { continue };
             let body = &avatar.body;
@@ -99,7 +100,8 @@ impl Shard {
                 is_dilated: pace_permille != 1_000,
                 budget_bytes,
             };
-            let frame = viewer.frame(&head, &self.entities, &mut self.scratch);
+            let shown = (&self.entities, &self.changes);
+            let frame = viewer.frame(&head, shown, &mut self.scratch);
             output.frame_bytes.extend_from_slice(frame);
             output.frames.push((viewer.client, output.frame_bytes.len()));
         }

@@ -1,6 +1,6 @@
 //! Phase 5, interest: who is near whom.
 //!
-//! A grid rebuilt each tick by counting sort answers "the `n` nearest to here" in under a
+//! A grid rebuilt each tick by counting sort answers "the `n` nearest to here" in about a
 //! microsecond. It knows places and slots, nothing of what is in them.
 
 use protocol::units::Position;
@@ -8,8 +8,38 @@ use protocol::units::Position;
 /// A place in the shard's entity table.
 pub type Slot = u32;
 
-/// Cells along one side: 128 x 128 counters of 4 bytes are rebuilt in a few microseconds.
-const SIDE_MAX: usize = 128;
+/// Cells along one side: 256 x 256 counters of 4 bytes are rebuilt in some ten microseconds.
+const SIDE_MAX: usize = 256;
+
+/// Cells for each entity: a crowd gathers in a small part of a region, and shall find cells there
+/// that tell its members apart.
+const CELLS_EACH: usize = 32;
+
+/// Bits of a slot in a [`Near`]: a thousand million entities.
+const SLOT_BITS: u32 = 30;
+
+/// How far anyone looks at most, in centimetres: its square fits beside a slot.
+const REACH_CM_MAX: u32 = 131_071;
+
+/// Somebody near a place: the squared distance in square centimetres, and below it the slot. Nearer
+/// ones are less.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Near(u64);
+
+impl Near {
+    /// Returns whose slot it is.
+    #[expect(clippy::cast_possible_truncation, reason = "the slot is in the low bits")]
+    #[must_use]
+    pub const fn slot(self) -> Slot {
+        (self.0 & ((1 << SLOT_BITS) - 1)) as Slot
+    }
+
+    /// Returns the squared distance in square centimetres.
+    #[must_use]
+    pub const fn squared(self) -> u64 {
+        self.0 >> SLOT_BITS
+    }
+}
 
 /// A grid over one region and its ghost band.
 #[derive(Debug, Default)]
@@ -39,8 +69,7 @@ impl Grid {
         let count = places.clone().count();
         self.west = west;
         self.north = north;
-        // About two entities to a cell wherever they are spread evenly; a crowd gets more.
-        let wanted = ((count / 2).max(16).isqrt()).clamp(4, SIDE_MAX);
+        let wanted = (CELLS_EACH * count).isqrt().clamp(4, SIDE_MAX);
         self.side = wanted;
         self.cell_cm = (width / i32::try_from(wanted).unwrap_or(1)).max(1) + 1;
         self.starts.clear();
@@ -67,45 +96,50 @@ impl Grid {
         }
     }
 
-    /// Collects into `found` the up to `count` slots nearest to (`x`, `z`) within `reach_cm`, as
-    /// (squared distance in square centimetres, slot), nearest first; ties by slot.
-    pub fn nearest(
-        &self,
-        (x, z): (i32, i32),
-        count: usize,
-        reach_cm: i32,
-        found: &mut Vec<(u64, Slot)>,
-    ) {
-        found.clear();
-        let reach = u64::from(reach_cm.unsigned_abs()).pow(2);
-        let mut ring = 0;
-        // Grow a square of cells until it surely holds the nearest, or all of the reach.
+    /// Collects into `found` the up to `count` slots nearest to (`x`, `z`) within `reach_cm`,
+    /// nearest first; ties by slot.
+    pub fn nearest(&self, (x, z): (i32, i32), count: usize, reach_cm: i32, found: &mut Vec<Near>) {
+        let reach = u64::from(reach_cm.unsigned_abs().min(REACH_CM_MAX)).pow(2);
+        // Seen from outside the grid no square of cells tells what is nearest.
+        let is_inside = self.holds(x, self.west) && self.holds(z, self.north);
         let ring_max = (reach_cm / self.cell_cm.max(1) + 1).min(self.ring_limit());
-        loop {
-            let held = self.count_within(x, z, ring);
-            if held >= count + count / 4 || ring >= ring_max {
-                break;
-            }
-            ring += 1;
+        let mut ring = if is_inside { 0 } else { self.ring_limit() };
+        // A square that holds a third more than are wanted mostly holds the nearest.
+        while ring < ring_max && self.count_within(x, z, ring) < count + count / 3 {
+            ring += 1 + ring / 4;
         }
-        // The corner of a square is farther than the middle of its side: 1.5 is above root two.
-        // Seen from outside the grid that sum does not hold, so everything in reach is looked at.
-        let inside = self.holds(x, self.west) && self.holds(z, self.north);
-        let ring =
-            if inside { ((3 * (ring + 1) + 1) / 2).min(ring_max) } else { self.ring_limit() };
-        self.each_within(x, z, ring, |at| {
-            let dx = u64::from(self.xs[at].abs_diff(x));
-            let dz = u64::from(self.zs[at].abs_diff(z));
-            let squared = dx * dx + dz * dz;
-            if squared <= reach {
-                found.push((squared, self.slots[at]));
+        self.collect(x, z, (ring, reach), found);
+        if count < found.len() {
+            let (_, last, _) = found.select_nth_unstable(count);
+            let last = last.squared();
+            // Nobody outside the square is nearer than the nearest cell outside it.
+            let sure = u64::from((ring * self.cell_cm).unsigned_abs()).pow(2);
+            if sure < last && is_inside {
+                let cells = last.isqrt() / u64::from(self.cell_cm.unsigned_abs().max(1)) + 1;
+                let ring = i32::try_from(cells).unwrap_or(i32::MAX).min(self.ring_limit());
+                self.collect(x, z, (ring, last), found);
+                if count < found.len() {
+                    found.select_nth_unstable(count);
+                }
             }
-        });
-        if found.len() > count {
-            found.select_nth_unstable(count);
             found.truncate(count);
         }
         found.sort_unstable();
+    }
+
+    /// Puts everyone within a square of cells and a squared distance into `found`.
+    fn collect(&self, x: i32, z: i32, (ring, squared_max): (i32, u64), found: &mut Vec<Near>) {
+        found.clear();
+        self.each_run(x, z, ring, |start, end| {
+            let places = self.xs[start..end].iter().zip(&self.zs[start..end]);
+            for ((&at_x, &at_z), &slot) in places.zip(&self.slots[start..end]) {
+                let (dx, dz) = (u64::from(at_x.abs_diff(x)), u64::from(at_z.abs_diff(z)));
+                let squared = dx * dx + dz * dz;
+                if squared <= squared_max {
+                    found.push(Near(squared << SLOT_BITS | u64::from(slot)));
+                }
+            }
+        });
     }
 
     fn holds(&self, cm: i32, low: i32) -> bool {
@@ -121,10 +155,6 @@ impl Grid {
         let mut held = 0;
         self.each_run(x, z, ring, |start, end| held += end - start);
         held
-    }
-
-    fn each_within(&self, x: i32, z: i32, ring: i32, mut visit: impl FnMut(usize)) {
-        self.each_run(x, z, ring, |start, end| (start..end).for_each(&mut visit));
     }
 
     fn each_run(&self, x: i32, z: i32, ring: i32, mut visit: impl FnMut(usize, usize)) {
@@ -190,13 +220,14 @@ mod tests {
             grid.rebuild((-5_000, -5_000, 10_000), slots);
             let mut found = Vec::new();
             grid.nearest(at, count, reach, &mut found);
+            let found: Vec<_> = found.iter().map(|near| (near.squared(), near.slot())).collect();
             prop_assert_eq!(found, naive(&places, at, count, reach));
         }
     }
 
     #[test]
     fn an_empty_grid_finds_nothing() {
-        let mut found = vec![(1, 1)];
+        let mut found = vec![Near(1)];
         Grid::default().nearest((0, 0), 4, 100, &mut found);
         assert!(found.is_empty());
     }

@@ -77,6 +77,7 @@ impl Packed {
             put_outside: Vec::new(),
             entities: self.entities.check()?,
             borders: self.borders,
+            changes: super::Changes::default(),
             grid: super::Grid::default(),
             scratch: super::Scratch::default(),
             mint: self.mint,

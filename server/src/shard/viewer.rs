@@ -15,8 +15,9 @@ use protocol::state::EntityState;
 use protocol::units::{Position, Tick, Yaw, expand};
 use rkyv::with::AsVec;
 
+use super::changes::Changes;
 use super::entities::{Entities, Entity};
-use super::interest::{Grid, Slot};
+use super::interest::{Grid, Near, Slot};
 
 /// One client of the gateway, for as long as its connection lasts.
 #[derive(
@@ -70,6 +71,8 @@ struct Tracked {
     announced: EntityState,
     /// Whether a frame told a newer one.
     framed: bool,
+    /// The tick at which nothing had to be told, while what is shown stays the same.
+    quiet: Tick,
     credit: u16,
     earned: u16,
 }
@@ -136,13 +139,34 @@ struct Ranked {
 /// Memory that viewers of one shard take turns with.
 #[derive(Debug, Default)]
 pub struct Scratch {
-    near: Vec<(u64, Slot)>,
+    near: Vec<Near>,
     ranked: Vec<Ranked>,
+    /// By slot: one more than the index of its entry in `ranked`, zero for none.
+    places: Vec<u16>,
     keyed: Vec<(usize, Ranked)>,
     shown: Vec<Slot>,
     due: Vec<(u16, usize)>,
     frame: FrameScratch,
     bytes: Vec<u8>,
+}
+
+impl Scratch {
+    /// Lets the entries of `ranked` be found by their slots.
+    fn mark(&mut self) {
+        for (place, ranked) in (1..).zip(&self.ranked) {
+            let slot = ranked.slot as usize;
+            if self.places.len() <= slot {
+                self.places.resize(slot + 1, 0);
+            }
+            self.places[slot] = place;
+        }
+    }
+
+    /// Returns the entry of a slot, once.
+    fn take(&mut self, slot: Slot) -> Option<Ranked> {
+        let place = std::mem::take(self.places.get_mut(slot as usize)?);
+        self.ranked.get(usize::from(place).checked_sub(1)?).copied()
+    }
 }
 
 impl Viewer {
@@ -166,6 +190,9 @@ impl Viewer {
     pub fn acknowledge(&mut self, head: &InputHead, lost: &[u16]) {
         if head.has_lost_everything {
             self.encoder.reset();
+        }
+        if head.has_lost_everything || !lost.is_empty() {
+            self.tracked.iter_mut().for_each(|tracked| tracked.quiet = Tick(0));
         }
         if let Some(acks) = head.acks {
             self.encoder.acknowledge(acks);
@@ -209,6 +236,7 @@ impl Viewer {
     pub fn move_to(&mut self, entities: &Entities) {
         for tracked in &mut self.tracked {
             tracked.slot = entities.slot(tracked.id).unwrap_or(Slot::MAX);
+            tracked.quiet = Tick(0);
         }
     }
 
@@ -217,6 +245,7 @@ impl Viewer {
         for tracked in &mut self.tracked {
             if entities.get(tracked.slot).is_none_or(|entity| entity.id != tracked.id) {
                 tracked.slot = entities.slot(tracked.id).unwrap_or(Slot::MAX);
+                tracked.quiet = Tick(0);
             }
         }
     }
@@ -232,14 +261,14 @@ impl Viewer {
     ) -> Option<Announce> {
         self.find_again(entities);
         self.rank((own, here, reach_cm), grid, entities, scratch);
+        scratch.mark();
         let mut vanish = std::mem::take(&mut self.stale);
         let mut kept = 0;
         for index in 0..self.tracked.len() {
             let tracked = &mut self.tracked[index];
-            let place = scratch.ranked.iter().position(|ranked| ranked.slot == tracked.slot);
             let is_same = entities.get(tracked.slot).is_some_and(|entity| entity.id == tracked.id);
-            if let (Some(place), true) = (place, is_same) {
-                tracked.earned = earned(scratch.ranked.swap_remove(place).avatars_nearer);
+            if let Some(ranked) = scratch.take(tracked.slot).filter(|_| is_same) {
+                tracked.earned = earned(ranked.avatars_nearer);
                 self.tracked.swap(kept, index);
                 kept += 1;
             } else {
@@ -248,10 +277,10 @@ impl Viewer {
         }
         self.tracked.truncate(kept);
         let mut appear = self.told_anew(entities);
-        scratch.ranked.sort_unstable();
-        for &ranked in &scratch.ranked {
+        for index in 0..scratch.ranked.len() {
+            let Some(ranked) = scratch.take(scratch.ranked[index].slot) else { continue };
             let Some(entity) = entities.get(ranked.slot) else { continue };
-            let Some(handle) = self.free.pop_first() else { break };
+            let Some(handle) = self.free.pop_first() else { continue };
             appear.push(self.track(handle, ranked, entity));
         }
         if vanish.is_empty() && appear.is_empty() {
@@ -278,7 +307,7 @@ impl Viewer {
         grid.nearest((here.x, here.z), looked_at, reach_cm, near);
         ranked.clear();
         let mut avatars_nearer = 0;
-        for &(_, slot) in near.iter() {
+        for slot in near.iter().map(|near| near.slot()) {
             let Some(entity) = entities.get(slot) else { continue };
             if entity.id == own || self.hides(entity.id) {
                 continue;
@@ -301,6 +330,7 @@ impl Viewer {
         keyed.sort_unstable();
         ranked.clear();
         ranked.extend(keyed.iter().take(TRACKED_MAX).map(|&(_, one)| one));
+        ranked.sort_unstable();
     }
 
     fn told_anew(&mut self, entities: &Entities) -> Vec<Appear> {
@@ -324,6 +354,7 @@ impl Viewer {
             version: entity.about.version,
             announced,
             framed: false,
+            quiet: Tick(0),
             credit: CREDIT_DUE,
             earned: earned(ranked.avatars_nearer),
         });
@@ -334,14 +365,17 @@ impl Viewer {
     pub fn frame<'a>(
         &mut self,
         head: &FrameHead,
-        entities: &Entities,
+        (entities, changes): (&Entities, &Changes),
         scratch: &'a mut Scratch,
     ) -> &'a [u8] {
         scratch.due.clear();
         for (index, tracked) in self.tracked.iter_mut().enumerate() {
-            let Some(entity) = entities.get(tracked.slot) else { continue };
             tracked.credit = tracked.credit.saturating_add(tracked.earned);
-            if tracked.credit < CREDIT_DUE || entity.id != tracked.id {
+            if tracked.credit < CREDIT_DUE || changes.none_since(tracked.quiet, tracked.slot) {
+                continue;
+            }
+            let Some(entity) = entities.get(tracked.slot) else { continue };
+            if entity.id != tracked.id {
                 continue;
             }
             let is_told = if tracked.framed {
@@ -349,7 +383,9 @@ impl Viewer {
             } else {
                 entity.state == tracked.announced
             };
-            if !is_told {
+            if is_told {
+                tracked.quiet = head.tick;
+            } else {
                 scratch.due.push((u16::MAX - tracked.credit, index));
             }
         }
