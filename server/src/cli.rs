@@ -599,6 +599,9 @@ mod tests {
         let remove = request(&format!("ecumene asset remove {hash} --owner p-1f"));
         assert_eq!(remove, AdminRequest::AssetRemove { hash, owner: Some(PersonId(0x1F)) });
         assert!(refused("ecumene asset remove ab").contains("64 hexadecimal digits"));
+        // A name, though it has the digits of a number.
+        let by_name = format!("ecumene asset remove {} --owner Ada", "ab".repeat(32));
+        assert!(refused(&by_name).contains("such as p-1f"));
     }
 
     #[test]
