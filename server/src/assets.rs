@@ -210,28 +210,25 @@ impl Ledger {
         if is_full { Err(AssetWhy::Full) } else { Ok(()) }
     }
 
-    /// Returns what this person keeps under this hash and has the bytes of, at `now_s`.
+    /// Returns what this person grants of this content at `now_s`.
     #[must_use]
     pub fn own(&self, id: GrantId, now_s: u64) -> Option<&Grant> {
         self.grants.get(&id).filter(|grant| now_s < grant.until_s)
     }
 
-    /// Returns the grant under which `person` may have the content at `now_s`: their own, or the
-    /// first that is meant for them. Nothing if there is none, for whatever reason.
-    #[must_use]
+    /// Returns the grants under which `person` may have the content at `now_s`, their own first.
     pub fn find(
         &self,
         hash: ContentHash,
         person: PersonId,
         now_s: u64,
-    ) -> Option<(GrantId, &Grant)> {
+    ) -> impl Iterator<Item = (GrantId, &Grant)> {
         let all = self.grants.range((hash, PersonId(0))..=(hash, PersonId(u64::MAX)));
-        let of_them = |grant: &Grant, owner| now_s < grant.until_s && grant.is_for(owner, person);
+        let of_others = all.filter(move |((_, owner), grant)| {
+            *owner != person && now_s < grant.until_s && grant.is_for(*owner, person)
+        });
         let own = self.own((hash, person), now_s).map(|grant| ((hash, person), grant));
-        own.or_else(|| {
-            let mut others = all.filter(|((_, owner), grant)| of_them(grant, *owner));
-            others.next().map(|(&id, grant)| (id, grant))
-        })
+        own.into_iter().chain(of_others.map(|(&id, grant)| (id, grant)))
     }
 
     /// Takes a grant in, in place of what stood under its id.
@@ -263,6 +260,12 @@ impl Ledger {
     pub fn expired(&self, now_s: u64) -> Vec<GrantId> {
         let over = self.grants.iter().filter(|(_, grant)| grant.until_s <= now_s);
         over.map(|(&id, _)| id).collect()
+    }
+
+    /// Returns everything that a person grants.
+    #[must_use]
+    pub fn of_owner(&self, owner: PersonId) -> Vec<GrantId> {
+        self.grants.keys().filter(|id| id.1 == owner).copied().collect()
     }
 
     /// Returns the grants of this content, all of them or one owner's.

@@ -182,9 +182,12 @@ impl Shelf {
     fn offer(self: &Arc<Self>, visitor: Visitor, offer: OfferAsset) -> Result<Taken, AssetWhy> {
         let (limits, now_s) = (self.limits(), clock::unix_s());
         let id = (offer.hash, visitor.person);
+        let is_own = self.ledger().own(id, now_s).is_some();
+        // Of somebody who was erased a grant may stand for a moment without its bytes.
+        let has_bytes = is_own && self.bytes_of(id)?.is_some();
         let mut ledger = self.ledger();
         let grant = ledger.judge(visitor, &offer, &limits, now_s)?;
-        if let Some(own) = ledger.own(id, now_s) {
+        if let Some(own) = ledger.own(id, now_s).filter(|_| has_bytes) {
             if own.length != offer.length {
                 return Err(AssetWhy::Corrupt);
             }
@@ -244,14 +247,24 @@ impl Shelf {
         if let Some(content) = self.published.get(&hash) {
             return Ok(Some(content.clone()));
         }
-        let found = {
+        let found: Vec<(GrantId, Grant)> = {
             let ledger = self.ledger();
-            ledger.find(hash, person, clock::unix_s()).map(|(id, grant)| (id, grant.clone()))
+            let found = ledger.find(hash, person, clock::unix_s());
+            found.map(|(id, grant)| (id, grant.clone())).collect()
         };
-        let Some((id, grant)) = found else { return Ok(None) };
-        let Some(bytes) = self.bytes_of(id)? else { return Ok(None) };
-        let Grant { length, media, name, until_s, .. } = grant;
-        Ok(Some(Content { head: AssetFound { length, media, name, until: Some(until_s) }, bytes }))
+        let mut trouble = Ok(None);
+        for (id, Grant { length, media, name, until_s, .. }) in found {
+            // That one was erased meanwhile, or is damaged, says nothing about the others.
+            match self.bytes_of(id) {
+                Ok(Some(bytes)) => {
+                    let head = AssetFound { length, media, name, until: Some(until_s) };
+                    return Ok(Some(Content { head, bytes }));
+                }
+                Ok(None) => {}
+                Err(why) => trouble = Err(why),
+            }
+        }
+        trouble
     }
 
     fn bytes_of(&self, id: GrantId) -> Result<Option<Arc<[u8]>>, AssetWhy> {
@@ -312,6 +325,20 @@ impl Shelf {
         let removed = self.remove_all(&found)?;
         self.show(&self.ledger());
         Ok(removed)
+    }
+
+    /// Takes everything off the shelf that a person shares or was sending, so that nobody is given
+    /// it; they must not be in the world.
+    ///
+    /// # Errors
+    /// The store's; call again.
+    pub fn forget(&self, person: PersonId) -> Result<(), StoreError> {
+        self.parts().forget(person);
+        let theirs = self.ledger().of_owner(person);
+        self.remove_all(&theirs)?;
+        self.lent.lock().unwrap_or_else(PoisonError::into_inner).retain(|id, _| id.1 != person);
+        self.show(&self.ledger());
+        Ok(())
     }
 
     fn remove_all(&self, ids: &[GrantId]) -> Result<usize, StoreError> {

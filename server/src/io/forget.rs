@@ -5,15 +5,16 @@
 
 use protocol::ids::PersonId;
 
+use crate::assets::rows as asset_rows;
 use crate::io::lobby::{damaged, for_each_record};
 use crate::people::PersonRecord;
 use crate::rows;
 use crate::store::{BATCH_CHANGES_MAX, Batch, Key, Store, StoreError, Stored, Tree};
 
 /// Where records of people lie under their own keys.
-const TREES: [Tree; 2] = [Tree::People, Tree::Minds];
+const TREES: [Tree; 3] = [Tree::People, Tree::Minds, Tree::Assets];
 
-/// Deletes every record of a person and destroys their key; returns how many records there were.
+/// Deletes every record of a person and destroys their key; returns how many of both there were.
 ///
 /// What is left of the bytes, here and in every backup, can never be read again once this returns;
 /// that the records are off the lists is durable with the store's next flush. Called again, it goes
@@ -30,6 +31,10 @@ pub fn forget(store: &dyn Store, person: PersonId) -> Result<usize, StoreError> 
         })?;
     }
     let count = rows.len();
+    // The bytes of what they share stand under their hash.
+    let shared = rows.iter().filter(|(tree, _)| *tree == Tree::Assets);
+    let contents: Vec<_> = shared.filter_map(|(_, key)| asset_rows::grant_id(key)).collect();
+    rows.extend(contents.into_iter().map(|id| (Tree::Assets, asset_rows::content_key(id))));
     if let Some(record) = record_of(store, person)? {
         rows.push((Tree::World, rows::owner_key(record.avatar)));
     }
@@ -40,8 +45,8 @@ pub fn forget(store: &dyn Store, person: PersonId) -> Result<usize, StoreError> 
         }
         store.append(batch)?;
     }
-    store.erase(person)?;
-    Ok(count)
+    let had_key = store.erase(person)?;
+    Ok(count + usize::from(had_key))
 }
 
 /// Returns what is stored of a person, nothing if they were never here or were erased.
@@ -79,11 +84,13 @@ pub fn people_who(
 mod tests {
     use std::collections::BTreeMap;
 
-    use protocol::ids::EntityId;
+    use protocol::ids::{ContentHash, EntityId};
+    use protocol::message::asset::AssetAudience;
     use protocol::message::common::Appearance;
     use protocol::units::{Position, Yaw};
 
     use super::*;
+    use crate::assets::{Grant, GrantId};
     use crate::people::Lent;
     use crate::store::MemoryStore;
 
@@ -116,15 +123,35 @@ mod tests {
             let mut batch = Batch::new();
             batch.put(Tree::People, rows::person_key(person), rows::person_row(&record));
             batch.put(Tree::World, rows::owner_key(record.avatar), rows::owner_row(person));
+            asset_rows::put(&mut batch, hat_of(person), &hat(), Some(b"hat".to_vec()));
             store.append(batch).unwrap();
         }
         store
     }
 
+    fn hat_of(person: PersonId) -> GrantId {
+        (ContentHash::of(b"hat"), person)
+    }
+
+    fn hat() -> Grant {
+        Grant {
+            length: 3,
+            media: "image/png".into(),
+            name: "hat".into(),
+            audience: AssetAudience::Everyone,
+            offered_s: 0,
+            until_s: 9,
+        }
+    }
+
     #[test]
     fn nothing_of_the_forgotten_is_left_and_all_of_the_others() {
         let store = world();
-        assert_eq!(forget(&store, ADA), Ok(1));
+        assert_eq!(forget(&store, ADA), Ok(3), "a record, a grant and a key");
+        for key in [asset_rows::grant_key, asset_rows::content_key] {
+            assert_eq!(store.read(Tree::Assets, &key(hat_of(ADA))), Ok(None));
+            assert!(store.read(Tree::Assets, &key(hat_of(BEN))).unwrap().is_some());
+        }
         assert_eq!(record_of(&store, ADA), Ok(None));
         assert_eq!(store.read(Tree::World, &rows::owner_key(EntityId(11))), Ok(None));
         assert_eq!(store.read(Tree::People, &rows::person_key(ADA)), Ok(None));

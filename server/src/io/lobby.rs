@@ -257,7 +257,8 @@ impl Lobby {
         Ok(record)
     }
 
-    /// Erases what is kept of somebody who is not in the world, as [`forget::forget`] does.
+    /// Erases what is kept of somebody who is not in the world, as [`forget::forget`] does, and takes
+    /// what they share off the shelf.
     ///
     /// # Errors
     /// The store's; call again.
@@ -265,6 +266,8 @@ impl Lobby {
         // Nobody gets a record anew between the end of the old one and that of its key.
         let mut fresh = self.fresh.lock().unwrap_or_else(PoisonError::into_inner);
         let count = forget::forget(&*self.store, person)?;
+        // After it: an upload that ends until then finds no key to be kept under any more.
+        self.shelf.forget(person)?;
         fresh.retain(|record| record.person != person);
         Ok(count)
     }

@@ -5,13 +5,16 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use protocol::close::CloseCode;
-use protocol::ids::{EntityId, PersonId};
-use protocol::io::{ConnectError, ConnectOptions};
+use protocol::ids::{ContentHash, EntityId, PersonId};
+use protocol::io::{AssetError, ConnectError, ConnectOptions, Sharing};
+use protocol::message::asset::AssetAudience;
 use protocol::message::common::Lending;
 use protocol::rules::{Act, Verb};
 use protocol::session::{Answer, Outcome};
+use server::assets::rows as asset_rows;
 use server::io::clock::unix_s;
 use server::io::forget::record_of;
+use server::io::lobby::for_each_record;
 use server::io::store::{SledStore, StoreOptions};
 use server::people::PersonRecord;
 use server::rows;
@@ -109,6 +112,55 @@ fn the_erased_come_back_as_newcomers_and_no_backup_brings_anything_back() -> Res
         let restored = server.folder().path().join("old");
         assert_eq!(stored(&restored, person)?, None, "her old record stays shut");
         assert!(stored(&server.world(), person)?.is_some(), "her new one does not");
+        Ok(())
+    })
+}
+
+/// Returns whose grants are listed in the store of a world that nobody runs.
+fn sharers(world: &Path) -> Result<Vec<PersonId>> {
+    let store = SledStore::open(world, StoreOptions::default(), &mut |_, _| {})?;
+    let mut found = Vec::new();
+    for_each_record(&store, Tree::Assets, &asset_rows::grants_prefix(), |key, _| {
+        found.extend(asset_rows::grant_id(key).map(|(_, owner)| owner));
+        Ok(())
+    })?;
+    store.close()?;
+    Ok(found)
+}
+
+#[test]
+fn what_the_erased_share_goes_with_them_and_can_be_shared_anew() -> Result<()> {
+    run(async {
+        let mut server = server()?;
+        let (ada, ben) = (options(&server, "Ada")?, options(&server, "Ben")?);
+        let as_ada = Guest::enter(&server, ada.clone()).await?;
+        let as_ben = Guest::enter(&server, ben).await?;
+        let cleo = Guest::join(&server, "Cleo").await?;
+        let share = async |guest: &Guest, bytes: &[u8]| -> Result<ContentHash> {
+            let all = AssetAudience::Everyone;
+            let sharing = Sharing::new(bytes, ("image/png", "hat.png"), all, 0)?;
+            guest.client.assets().share(&sharing, |_, _| {}).await?;
+            Ok(sharing.offer.hash)
+        };
+        let fetch = async |hash| cleo.client.assets().fetch(hash, |_, _| {}).await;
+        let (of_both, of_ada) = (share(&as_ada, b"a hat").await?, share(&as_ada, b"mine").await?);
+        share(&as_ben, b"a hat").await?;
+        let (person, of_ben) = (as_ada.person(), as_ben.person());
+
+        server.ask(&["player", "erase", &person.to_string(), "--yes"])?;
+        assert_eq!(fetch(of_ada).await, Err(AssetError::Withheld));
+        assert_eq!(fetch(of_both).await?.bytes, b"a hat", "as Ben shares it");
+        let list = server.ask(&["asset", "list"])?;
+        assert!(!list.contains(&person.to_string()), "{list}");
+
+        let newcomer = Guest::enter(&server, ada).await?;
+        assert_eq!(newcomer.person(), person);
+        share(&newcomer, b"mine").await?;
+        assert_eq!(fetch(of_ada).await?.bytes, b"mine");
+        assert!(server.stop()?.success());
+        assert_eq!(sharers(&server.world())?.len(), 2);
+        server.ask(&["player", "erase", &of_ben.to_string(), "--yes"])?;
+        assert_eq!(sharers(&server.world())?, [person]);
         Ok(())
     })
 }

@@ -73,6 +73,34 @@ fn what_is_shared_outlives_the_shelf_and_not_its_owner() {
 }
 
 #[test]
+fn the_erased_take_what_they_share_along_and_nothing_of_others() {
+    let store = store();
+    let shelf = shelf_on(&store);
+    let words = || offer(b"words", AssetAudience::Everyone);
+    for person in [ADA, BEN] {
+        share(&shelf, person, words(), b"words").expect("kept");
+    }
+    // Her key goes first: what she granted stands for a moment without its bytes.
+    assert_eq!(store.erase(ADA), Ok(true));
+    assert_eq!(found(&shelf, b"words", PersonId(1)), Some(b"words".to_vec()), "Ben's");
+    store.enroll(ADA).expect("a new key");
+    assert!(share(&shelf, ADA, words(), b"").is_err(), "the bytes are wanted again");
+    share(&shelf, ADA, words(), b"words").expect("kept");
+    let visitor = shelf.visitor(ADA, Role::Member);
+    let begun = shelf.offer(visitor, offer(b"more", AssetAudience::Owner));
+    let Ok(Taken::Wanted(mut upload)) = begun else { panic!("wanted") };
+    upload.push(b"mo").expect("room");
+    drop(upload);
+    shelf.forget(ADA).expect("written");
+    assert_eq!(shelf.list().iter().map(|asset| asset.owner).collect::<Vec<_>>(), [BEN]);
+    assert_eq!(shelf.parts().bytes(), 0);
+    for key in [rows::grant_key, rows::content_key] {
+        let kept = |person| store.read(Tree::Assets, &key((ContentHash::of(b"words"), person)));
+        assert_eq!((kept(ADA), kept(BEN).map(|it| it.is_some())), (Ok(None), Ok(true)));
+    }
+}
+
+#[test]
 fn other_bytes_and_too_many_are_kept_by_nobody() {
     let store = store();
     let shelf = shelf_on(&store);
