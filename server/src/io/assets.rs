@@ -26,7 +26,7 @@ use crate::io::lobby::for_each_record;
 use crate::status::names::AssetMetrics;
 use crate::store::{Batch, Number, Store, StoreError, Stored, Tree};
 
-/// Assets handed out at once: each holds up to 16 MB, a quarter of a gigabyte in all.
+/// Assets of people handed out at once: each holds up to 16 MB, a quarter of a gigabyte in all.
 const FETCHES_MAX: usize = 16;
 
 /// Grants removed in one batch: two changes each, half of what a batch may hold.
@@ -241,11 +241,16 @@ impl Shelf {
         })
     }
 
+    /// Returns what the world itself gives to everyone.
+    fn published(&self, hash: ContentHash) -> Option<Content> {
+        self.published.get(&hash).cloned()
+    }
+
     /// Returns the content of this hash if `person` may have it now. Nothing says as little about
     /// content that is not there as about content that is not for them.
     fn find(&self, hash: ContentHash, person: PersonId) -> Result<Option<Content>, AssetWhy> {
-        if let Some(content) = self.published.get(&hash) {
-            return Ok(Some(content.clone()));
+        if let Some(content) = self.published(hash) {
+            return Ok(Some(content));
         }
         let found: Vec<(GrantId, Grant)> = {
             let ledger = self.ledger();
