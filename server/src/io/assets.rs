@@ -151,7 +151,7 @@ impl Shelf {
             metrics: AssetMetrics::default(),
         };
         // Nobody can be given what an erased person shared; here it makes room.
-        shelf.remove_all(&lost)?;
+        shelf.remove_all(&mut shelf.ledger(), &lost)?;
         Ok(Arc::new(shelf))
     }
 
@@ -310,15 +310,20 @@ impl Shelf {
     /// Removes what is over, and what broken uploads left long ago. For every minute or so: nobody
     /// is given what is over in between.
     pub fn sweep(&self) {
-        let now_s = clock::unix_s();
+        self.sweep_at(clock::unix_s());
+    }
+
+    fn sweep_at(&self, now_s: u64) {
         self.parts().forget_old(now_s);
-        let over = self.ledger().expired(now_s);
-        match self.remove_all(&over) {
+        // Under one lock: what is offered anew in between is not over any more.
+        let mut ledger = self.ledger();
+        let over = ledger.expired(now_s);
+        match self.remove_all(&mut ledger, &over) {
             Ok(_) if over.is_empty() => {}
             Ok(_) => tracing::info!(assets = over.len(), "assets whose time was over are removed"),
             Err(error) => tracing::error!(%error, "assets whose time is over cannot be removed"),
         }
-        self.show(&self.ledger());
+        self.show(&ledger);
     }
 
     /// Removes everything of this hash, or one owner's; returns how much there was.
@@ -326,9 +331,10 @@ impl Shelf {
     /// # Errors
     /// The store's.
     pub fn remove(&self, hash: ContentHash, owner: Option<PersonId>) -> Result<usize, StoreError> {
-        let found = self.ledger().of(hash, owner);
-        let removed = self.remove_all(&found)?;
-        self.show(&self.ledger());
+        let mut ledger = self.ledger();
+        let found = ledger.of(hash, owner);
+        let removed = self.remove_all(&mut ledger, &found)?;
+        self.show(&ledger);
         Ok(removed)
     }
 
@@ -339,17 +345,19 @@ impl Shelf {
     /// The store's; call again.
     pub fn forget(&self, person: PersonId) -> Result<(), StoreError> {
         self.parts().forget(person);
-        let theirs = self.ledger().of_owner(person);
-        self.remove_all(&theirs)?;
+        {
+            let mut ledger = self.ledger();
+            let theirs = ledger.of_owner(person);
+            self.remove_all(&mut ledger, &theirs)?;
+            self.show(&ledger);
+        }
         self.lent.lock().unwrap_or_else(PoisonError::into_inner).retain(|id, _| id.1 != person);
-        self.show(&self.ledger());
         Ok(())
     }
 
-    fn remove_all(&self, ids: &[GrantId]) -> Result<usize, StoreError> {
+    fn remove_all(&self, ledger: &mut Ledger, ids: &[GrantId]) -> Result<usize, StoreError> {
         let mut removed = 0;
         for ids in ids.chunks(REMOVED_MAX) {
-            let mut ledger = self.ledger();
             let mut batch = Batch::new();
             ids.iter().for_each(|&id| rows::delete(&mut batch, id));
             self.store.append(batch)?;
