@@ -29,6 +29,10 @@ use crate::store::{Batch, Number, Store, StoreError, Stored, Tree};
 /// Assets of people handed out at once: each holds up to 16 MB, a quarter of a gigabyte in all.
 const FETCHES_MAX: usize = 16;
 
+/// Contents on their way to the disk at once: each takes up to a quarter of the store's queue, and
+/// what people do in the world must find room there.
+const KEPT_AT_ONCE: usize = 1;
+
 /// Grants removed in one batch: two changes each, half of what a batch may hold.
 const REMOVED_MAX: usize = crate::store::BATCH_CHANGES_MAX / 4;
 
@@ -47,6 +51,8 @@ pub struct Shelf {
     /// What is being handed out, so that many who fetch the same share one copy.
     lent: Mutex<BTreeMap<GrantId, Weak<[u8]>>>,
     fetches: Arc<Semaphore>,
+    /// Whose content goes to the store, one after another.
+    keeping: Arc<Semaphore>,
     metrics: AssetMetrics,
 }
 
@@ -148,6 +154,7 @@ impl Shelf {
             parts: Mutex::default(),
             lent: Mutex::default(),
             fetches: Arc::new(Semaphore::new(FETCHES_MAX)),
+            keeping: Arc::new(Semaphore::new(KEPT_AT_ONCE)),
             metrics: AssetMetrics::default(),
         };
         // Nobody can be given what an erased person shared; here it makes room.
@@ -203,16 +210,22 @@ impl Shelf {
         Ok(Taken::Wanted(Upload { shelf, visitor, offer, partial: Some(partial) }))
     }
 
-    /// Keeps what was sent, if all of it came and is what was offered.
+    /// Keeps what was sent, if all of it came and is what was offered. Bytes that came too early,
+    /// while the store is busy, are remembered like those of a broken upload.
     fn finish(&self, mut upload: Upload) -> Result<(u64, Number), AssetWhy> {
-        let Some(partial) = upload.partial.take() else { return Err(AssetWhy::Corrupt) };
+        let Some(partial) = &upload.partial else { return Err(AssetWhy::Corrupt) };
         if !partial.is_whole() {
-            let got = partial.got();
-            upload.partial = Some(partial);
-            return Err(AssetWhy::Short { got });
+            return Err(AssetWhy::Short { got: partial.got() });
         }
-        self.parts().end(upload.visitor.person, partial.got());
-        let content = partial.finish().ok().flatten().ok_or(AssetWhy::Corrupt)?;
+        let content = partial.clone().finish().ok().flatten();
+        let kept = content.ok_or(AssetWhy::Corrupt).and_then(|it| self.keep(&upload, it));
+        if !matches!(kept, Err(AssetWhy::TooMany { .. })) {
+            upload.forget();
+        }
+        kept
+    }
+
+    fn keep(&self, upload: &Upload, content: Vec<u8>) -> Result<(u64, Number), AssetWhy> {
         let (limits, now_s) = (self.limits(), clock::unix_s());
         let id = (upload.offer.hash, upload.visitor.person);
         let visitor = self.visitor(upload.visitor.person, upload.visitor.role);
@@ -235,10 +248,7 @@ impl Shelf {
     ) -> Result<Number, AssetWhy> {
         let mut batch = Batch::new();
         rows::put(&mut batch, id, grant, content);
-        self.store.append(batch).map_err(|error| {
-            tracing::error!(%error, "a shared asset cannot be kept");
-            AssetWhy::Store
-        })
+        self.store.append(batch).map_err(not_written)
     }
 
     /// Returns what the world itself gives to everyone.
@@ -301,7 +311,7 @@ impl Shelf {
         }
         let mut batch = Batch::new();
         rows::delete(&mut batch, id);
-        let number = self.store.append(batch).map_err(|_| AssetWhy::Store)?;
+        let number = self.store.append(batch).map_err(not_written)?;
         ledger.remove(id);
         self.show(&ledger);
         Ok(Some(number))
@@ -390,6 +400,16 @@ impl Shelf {
         self.metrics.assets.set(ledger.len() as f64);
         self.metrics.size_bytes.set(ledger.bytes() as f64);
     }
+}
+
+/// Returns what whoever shares is told when the store takes nothing.
+#[expect(clippy::needless_pass_by_value, reason = "used as a function to map with")]
+fn not_written(error: StoreError) -> AssetWhy {
+    if matches!(error, StoreError::Busy { .. }) {
+        return AssetWhy::TooMany { retry_ms: SENDING_RETRY_MS };
+    }
+    tracing::error!(%error, "what people share cannot be written");
+    AssetWhy::Store
 }
 
 impl std::fmt::Debug for Shelf {

@@ -175,6 +175,9 @@ impl Stream {
             // What came is remembered: the upload goes where broken ones go.
             None => return Ok(None),
         }
+        // Until it is on disk: so little of the store's queue is ever taken by what people share.
+        let turn = timeout(TURN, Arc::clone(&self.shelf.keeping).acquire_owned()).await;
+        let _turn = turn.map_err(|_| AssetWhy::TooMany { retry_ms: TURN_RETRY_MS })?;
         let shelf = Arc::clone(&self.shelf);
         let (until, number) = aside(move || shelf.finish(upload)).await?;
         self.kept(until, number).await

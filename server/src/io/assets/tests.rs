@@ -5,6 +5,7 @@ use protocol::asset::BadAsset;
 use super::*;
 use crate::config::Settings;
 use crate::store::MemoryStore;
+use crate::store::memory::Fault;
 
 const ADA: PersonId = PersonId(0xAD);
 const BEN: PersonId = PersonId(0xBE);
@@ -131,6 +132,37 @@ fn a_broken_upload_goes_on_and_ends_once() {
     // Again: nothing is to be sent, and the audience is as offered now.
     share(&shelf, ADA, offer(b"words", AssetAudience::Owner), b"").expect("kept at once");
     assert_eq!(found(&shelf, b"words", BEN), None);
+}
+
+#[test]
+fn a_busy_store_costs_nobody_what_they_sent() {
+    let store = store();
+    let shelf = shelf_on(&store);
+    let words = || offer(b"words", AssetAudience::Everyone);
+    store.set_fault(Fault::Hold);
+    while store.append(Batch::new()).is_ok() {}
+    let busy = Err(AssetWhy::TooMany { retry_ms: SENDING_RETRY_MS });
+    assert_eq!(share(&shelf, ADA, words(), b"words"), busy);
+    assert_eq!(shelf.parts().bytes(), 5);
+    store.set_fault(Fault::None);
+    share(&shelf, ADA, words(), b"").expect("all of it is here");
+    assert_eq!(found(&shelf, b"words", BEN), Some(b"words".to_vec()));
+    assert_eq!(shelf.parts().bytes(), 0);
+}
+
+#[test]
+fn what_is_shared_anew_is_not_over() {
+    let store = store();
+    let shelf = shelf_on(&store);
+    let words = || offer(b"words", AssetAudience::Everyone);
+    let until_s = share(&shelf, ADA, words(), b"words").expect("kept");
+    let renewed = OfferAsset { keep_s: 600, ..words() };
+    assert!(until_s < share(&shelf, ADA, renewed, b"").expect("kept"));
+    shelf.sweep_at(until_s);
+    assert_eq!(found(&shelf, b"words", BEN), Some(b"words".to_vec()));
+    share(&shelf, ADA, words(), b"").expect("kept");
+    shelf.sweep_at(until_s + 60);
+    assert_eq!(shelf.list(), []);
 }
 
 #[test]
