@@ -100,8 +100,8 @@ pub struct Host {
 struct Names<'a>(&'a Directory);
 
 impl NameLookup for Names<'_> {
-    fn person(&self, name: &str) -> Option<PersonId> {
-        self.0.named(name).first().copied()
+    fn persons(&self, name: &str) -> Vec<PersonId> {
+        self.0.named(name)
     }
 }
 
