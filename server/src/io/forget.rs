@@ -4,6 +4,7 @@
 //! on the files of a world that nobody runs. Who is to be forgotten is decided elsewhere.
 
 use protocol::ids::PersonId;
+use tokio::runtime::Handle;
 
 use crate::assets::rows as asset_rows;
 use crate::io::lobby::{damaged, for_each_record};
@@ -16,13 +17,13 @@ const TREES: [Tree; 3] = [Tree::People, Tree::Minds, Tree::Assets];
 
 /// Deletes every record of a person and destroys their key; returns how many of both there were.
 ///
-/// What is left of the bytes, here and in every backup, can never be read again once this returns;
-/// that the records are off the lists is durable with the store's next flush. Called again, it goes
-/// on where a crash ended it. The person must not be in the world.
+/// What is left of the bytes, here and in every backup, can never be read again once this returns,
+/// and the records are off the lists for good. Called again, it goes on where a crash ended it. The
+/// person must not be in the world. It waits for the disk on `runtime`, from outside of its tasks.
 ///
 /// # Errors
 /// The store's; call again.
-pub fn forget(store: &dyn Store, person: PersonId) -> Result<usize, StoreError> {
+pub fn forget(store: &dyn Store, person: PersonId, runtime: &Handle) -> Result<usize, StoreError> {
     let mut rows = Vec::new();
     for tree in TREES {
         for_each_record(store, tree, &Key::person(person), |key, _| {
@@ -45,6 +46,8 @@ pub fn forget(store: &dyn Store, person: PersonId) -> Result<usize, StoreError> 
         }
         store.append(batch)?;
     }
+    // What is found by reading the record can be found again until it is gone itself.
+    runtime.block_on(store.flush())?;
     let had_key = store.erase(person)?;
     Ok(count + usize::from(had_key))
 }
@@ -88,11 +91,13 @@ mod tests {
     use protocol::message::asset::AssetAudience;
     use protocol::message::common::Appearance;
     use protocol::units::{Position, Yaw};
+    use tokio::runtime::Runtime;
 
     use super::*;
     use crate::assets::{Grant, GrantId};
     use crate::people::Lent;
     use crate::store::MemoryStore;
+    use crate::store::memory::Fault;
 
     const ADA: PersonId = PersonId(1);
     const BEN: PersonId = PersonId(2);
@@ -142,6 +147,35 @@ mod tests {
             offered_s: 0,
             until_s: 9,
         }
+    }
+
+    fn runtime() -> Runtime {
+        tokio::runtime::Builder::new_current_thread().build().unwrap()
+    }
+
+    /// Forgets somebody, waiting on a runtime of its own.
+    fn forget(store: &MemoryStore, person: PersonId) -> Result<usize, StoreError> {
+        super::forget(store, person, runtime().handle())
+    }
+
+    #[test]
+    fn a_key_outlives_what_is_not_off_the_disk_yet() {
+        let store = world();
+        store.set_fault(Fault::Hold);
+        std::thread::scope(|scope| {
+            let forgetting = scope.spawn(|| forget(&store, ADA));
+            while store.read(Tree::People, &rows::person_key(ADA)) != Ok(None) {
+                store.apply();
+                std::thread::yield_now();
+            }
+            // The power goes now.
+            let after = store.crash();
+            store.set_fault(Fault::Full);
+            assert!(forgetting.join().unwrap().is_err());
+            assert!(record_of(&after, ADA).unwrap().is_some(), "nothing is lost by halves");
+            assert_eq!(forget(&after, ADA), Ok(3));
+            assert_eq!(after.read(Tree::World, &rows::owner_key(EntityId(11))), Ok(None));
+        });
     }
 
     #[test]

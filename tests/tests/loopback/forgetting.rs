@@ -165,6 +165,14 @@ fn what_the_erased_share_goes_with_them_and_can_be_shared_anew() -> Result<()> {
     })
 }
 
+/// Gives somebody a key and no records, in a world that nobody runs.
+fn leave_key(world: &Path, person: PersonId) -> Result<()> {
+    let store = SledStore::open(world, StoreOptions::default(), &mut |_, _| {})?;
+    store.enroll(person)?;
+    store.close()?;
+    Ok(())
+}
+
 #[test]
 fn somebody_is_erased_while_no_server_runs() -> Result<()> {
     run(async {
@@ -184,6 +192,12 @@ fn somebody_is_erased_while_no_server_runs() -> Result<()> {
         assert!(key_file(&server.world(), person).is_file(), "and nothing was erased");
         server.ask(&["player", "erase", &person.to_string(), "--yes"])?;
         assert!(!key_file(&server.world(), person).exists());
+        // What a cut-short command left behind is something, if only a key or a role.
+        leave_key(&server.world(), person)?;
+        server.ask(&["player", "erase", &person.to_string(), "--yes"])?;
+        assert!(!key_file(&server.world(), person).exists());
+        server.ask(&["player", "role", &person.to_string(), "moderator"])?;
+        server.ask(&["player", "erase", &person.to_string(), "--yes"])?;
         let again = server.command(&["player", "erase", &person.to_string(), "--yes"])?;
         assert_eq!(again.status.code(), Some(REFUSED));
         let why = text(&again.stderr);
@@ -195,6 +209,8 @@ fn somebody_is_erased_while_no_server_runs() -> Result<()> {
         assert_ne!(newcomer.avatar(), old_avatar);
         let unknown = server.command(&["player", "erase", "p-1234", "--yes"])?;
         assert_eq!(unknown.status.code(), Some(REFUSED), "{}", text(&unknown.stdout));
+        server.ask(&["player", "role", "p-1234", "moderator"])?;
+        server.ask(&["player", "erase", "p-1234", "--yes"])?;
         Ok(())
     })
 }

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tokio::runtime::Runtime;
+use tokio::runtime::{Handle, Runtime};
 
 use super::{Bar, World, say};
 use crate::admin::{AdminReply, AdminRequest, Who};
@@ -117,7 +117,7 @@ fn carry_out(
         return backup(world, to.as_deref(), store, bar);
     }
     if let AdminRequest::Erase { who } = request {
-        let reply = erase(world, who, &**store)?;
+        let reply = erase(world, who, &**store, runtime.handle())?;
         runtime.block_on(store.flush())?;
         return Ok(reply);
     }
@@ -126,7 +126,12 @@ fn carry_out(
 }
 
 /// Erases what is kept of somebody. Nobody is in while no server runs.
-fn erase(world: &World, who: &Who, store: &dyn Store) -> Result<AdminReply, Failure> {
+fn erase(
+    world: &World,
+    who: &Who,
+    store: &dyn Store,
+    runtime: &Handle,
+) -> Result<AdminReply, Failure> {
     let person = match who {
         Who::Subject(Subject::Person(person)) => *person,
         Who::Subject(Subject::Key(key)) => key.person(),
@@ -135,15 +140,17 @@ fn erase(world: &World, who: &Who, store: &dyn Store) -> Result<AdminReply, Fail
             return Err(Failure::new(Exit::Refused, why));
         }
     };
+    let mut count = forget::forget(store, person, runtime)?;
     let before = read_access(&world.data)?;
     let mut access = before.clone();
     access.forget(person);
     if access != before {
         write_access(&world.data, &access)?;
+        count += 1;
     }
-    let count = forget::forget(store, person)?;
     for mut lender in forget::people_who(store, |record| record.lends_to(person))? {
         lender.recall(person);
+        count += 1;
         let mut batch = Batch::new();
         let key = rows::person_key(lender.person);
         batch.put(Tree::People, key, rows::person_row(&lender));
