@@ -62,24 +62,32 @@ pub fn record_of(store: &dyn Store, person: PersonId) -> Result<Option<PersonRec
     rows::read_person(&record).map(Some).map_err(|bad| damaged(&bad))
 }
 
-/// Returns every stored person that `is_wanted`. It reads all of them: never on a ticking thread.
+/// Returns every stored person that `is_wanted`; one whose record cannot be read is left out. It
+/// reads all of them: never on a ticking thread.
 ///
 /// # Errors
-/// As [`record_of`].
+/// The store's.
 pub fn people_who(
     store: &dyn Store,
     mut is_wanted: impl FnMut(&PersonRecord) -> bool,
 ) -> Result<Vec<PersonRecord>, StoreError> {
-    let mut found = Vec::new();
+    let (mut found, mut unread) = (Vec::new(), 0_u64);
     for_each_record(store, Tree::People, &Key::space(Key::PERSON), |_, stored| {
         if let Some(record) = stored.live().filter(rows::is_person) {
-            let record = rows::read_person(&record).map_err(|bad| damaged(&bad))?;
-            if is_wanted(&record) {
-                found.push(record);
+            match rows::read_person(&record) {
+                Ok(record) if is_wanted(&record) => found.push(record),
+                Ok(_) => {}
+                Err(_) => unread += 1,
             }
         }
         Ok(())
     })?;
+    if 0 < unread {
+        tracing::warn!(
+            unread,
+            "records of people cannot be read and are left alone: damaged, or newer than this program"
+        );
+    }
     Ok(found)
 }
 
@@ -96,8 +104,8 @@ mod tests {
     use super::*;
     use crate::assets::{Grant, GrantId};
     use crate::people::Lent;
-    use crate::store::MemoryStore;
     use crate::store::memory::Fault;
+    use crate::store::{MemoryStore, Record};
 
     const ADA: PersonId = PersonId(1);
     const BEN: PersonId = PersonId(2);
@@ -201,5 +209,16 @@ mod tests {
         let found = people_who(&world(), |record| record.lends_to(ADA)).unwrap();
         assert_eq!(found.iter().map(|record| record.person).collect::<Vec<_>>(), [BEN]);
         assert!(people_who(&world(), |record| record.lends_to(BEN)).unwrap().is_empty());
+    }
+
+    #[test]
+    fn one_record_that_cannot_be_read_hides_no_others() {
+        let store = world();
+        let mut batch = Batch::new();
+        let damaged = Record { value: b"{".to_vec(), ..rows::person_row(&record(ADA)) };
+        batch.put(Tree::People, rows::person_key(ADA), damaged);
+        store.append(batch).unwrap();
+        let found = people_who(&store, |_| true).unwrap();
+        assert_eq!(found.iter().map(|record| record.person).collect::<Vec<_>>(), [BEN]);
     }
 }
