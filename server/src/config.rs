@@ -180,7 +180,7 @@ settings! {
     /// What people share: pictures, models, texts.
     assets: Assets {
         /// Megabytes of all that people share; 0: nothing can be shared.
-        total_mb: u32 = 4_096, Whole { min: 0, max: 1_048_576 }, Live;
+        total_mb: u32 = 1_024, Whole { min: 0, max: 1_048_576 }, Live;
         /// Megabytes that one person shares.
         person_mb: u32 = 64, Whole { min: 1, max: 65_536 }, Live;
         /// Assets that one person shares.
