@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use serde::{Deserialize, Serialize};
 
 use crate::admin::{AdminReply, AdminRequest, Who};
+use crate::admission::bans::Subject;
 use crate::rows;
 use crate::store::{Batch, Key, Tree};
 use crate::token::Purpose;
@@ -110,6 +111,16 @@ pub const fn target(request: &AdminRequest) -> Option<&Who> {
     }
 }
 
+/// Returns how an entry names somebody: by id, whatever they were named by.
+#[must_use]
+pub fn subject(subject: &Subject) -> String {
+    match subject {
+        Subject::Person(person) => person.to_string(),
+        Subject::Key(key) => key.person().to_string(),
+        Subject::Address(_) => "an address".to_owned(),
+    }
+}
+
 /// Returns a request in words; `target` is whom it is about, where that is known.
 #[must_use]
 pub fn words(request: &AdminRequest, target: Option<&str>) -> String {
@@ -137,7 +148,10 @@ pub fn words(request: &AdminRequest, target: Option<&str>) -> String {
         }
         AdminRequest::TokenRevoke { id } => format!("{name} {id}"),
         AdminRequest::Stop { in_ms, .. } => format!("{name} in {} s", in_ms / 1_000),
-        AdminRequest::AssetRemove { hash, .. } => format!("{name} {hash}"),
+        AdminRequest::AssetRemove { hash, owner: None } => format!("{name} {hash}"),
+        AdminRequest::AssetRemove { hash, owner: Some(owner) } => {
+            format!("{name} {hash} of {owner}")
+        }
         AdminRequest::Status
         | AdminRequest::PlayerList
         | AdminRequest::BanList
@@ -236,8 +250,20 @@ mod tests {
         let purpose = Purpose::People;
         let mint = AdminRequest::TokenMint { purpose, role, person, lasts_s: 60, note };
         check(mint, "token mint admin for anybody, 60 s");
+        let remove = |owner| AdminRequest::AssetRemove { hash: "4f1c".into(), owner };
+        check(remove(None), "asset remove 4f1c");
+        check(remove(Some(protocol::ids::PersonId(0x1F))), "asset remove 4f1c of p-1f");
         let unknown = AdminRequest::Unmute { who: who() };
         assert_eq!(words(&unknown, None), "player unmute somebody who was not found");
+    }
+
+    #[test]
+    fn people_are_told_by_their_ids_alone() {
+        let told = |text: &str| subject(&text.parse().expect("a subject"));
+        assert_eq!(told("p-1f"), "p-1f");
+        assert_eq!(told("192.0.2.1"), "an address");
+        let key = crate::identity::Identity::from_seed([1; 32]).public();
+        assert_eq!(told(&key.to_string()), key.person().to_string());
     }
 
     #[test]

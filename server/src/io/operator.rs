@@ -225,7 +225,7 @@ impl Host {
             return None;
         }
         let target = audit::target(request).and_then(|who| match who {
-            Who::Subject(subject) => Some(subject.to_string()),
+            Who::Subject(subject) => Some(audit::subject(subject)),
             Who::Name(_) => self.person(who).ok().map(|person| person.to_string()),
         });
         let what = audit::words(request, target.as_deref());

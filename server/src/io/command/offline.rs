@@ -102,7 +102,7 @@ fn change(world: &World, request: &AdminRequest, bar: &Bar) -> Result<AdminReply
         None => "no server".to_owned(),
     };
     let target = trail::target(request).and_then(|who| match who {
-        Who::Subject(subject) => Some(subject.to_string()),
+        Who::Subject(subject) => Some(trail::subject(subject)),
         Who::Name(_) => None,
     });
     let what = trail::words(request, target.as_deref());
