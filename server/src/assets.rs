@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::admission::Role;
 use crate::config::Config;
 
-/// Assets a server keeps at once: at 300 bytes each 6 MB of memory, and one page for an operator.
+/// Assets a server keeps at once: at 300 bytes each 6 MB of memory.
 pub const GRANTS_MAX: usize = 20_000;
 
 /// Bytes of a megabyte, as the settings count.

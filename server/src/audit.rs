@@ -105,7 +105,7 @@ pub const fn target(request: &AdminRequest) -> Option<&Who> {
         | AdminRequest::Reload
         | AdminRequest::Verify
         | AdminRequest::Audit { .. }
-        | AdminRequest::AssetList
+        | AdminRequest::AssetList { .. }
         | AdminRequest::AssetRemove { .. }
         | AdminRequest::ShardList => None,
     }
@@ -161,7 +161,7 @@ pub fn words(request: &AdminRequest, target: Option<&str>) -> String {
         | AdminRequest::Reload
         | AdminRequest::Verify
         | AdminRequest::Audit { .. }
-        | AdminRequest::AssetList
+        | AdminRequest::AssetList { .. }
         | AdminRequest::ShardList => name.to_owned(),
     }
 }
@@ -180,7 +180,7 @@ fn outcome(reply: &AdminReply) -> String {
         | AdminReply::Shards(_)
         | AdminReply::Reloaded { .. }
         | AdminReply::Audit(_)
-        | AdminReply::Assets(_)
+        | AdminReply::Assets { .. }
         | AdminReply::Verified { .. } => "done".into(),
     }
 }

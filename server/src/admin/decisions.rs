@@ -124,7 +124,7 @@ pub fn decide(
         | AdminRequest::Verify
         | AdminRequest::Audit { .. }
         | AdminRequest::ShardList
-        | AdminRequest::AssetList
+        | AdminRequest::AssetList { .. }
         | AdminRequest::AssetRemove { .. } => None,
     }
 }

@@ -5,6 +5,7 @@
 
 pub mod streams;
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
@@ -14,7 +15,7 @@ use protocol::message::asset::{AssetAudience, AssetFound, AssetWhy, OfferAsset};
 use protocol::rules::RuleBook;
 use tokio::sync::Semaphore;
 
-use crate::admin::SharedAsset;
+use crate::admin::{ASSETS_LISTED_MAX, SharedAsset};
 use crate::admission::Role;
 use crate::admission::access::Access;
 use crate::admission::rates::Rate;
@@ -376,9 +377,10 @@ impl Shelf {
         Ok(removed)
     }
 
-    /// Returns everything that people share, for operators.
+    /// Returns the `last` that everybody or one person shares, in the order of content, and how many
+    /// there are in all; for operators.
     #[must_use]
-    pub fn list(&self) -> Vec<SharedAsset> {
+    pub fn list(&self, owner: Option<PersonId>, last: u32) -> (Vec<SharedAsset>, usize) {
         let row = |(&(hash, owner), grant): (&GrantId, &Grant)| SharedAsset {
             hash: hash.to_string(),
             owner,
@@ -393,7 +395,14 @@ impl Shelf {
             },
             until_s: grant.until_s,
         };
-        self.ledger().iter().map(row).collect()
+        let last = last.min(ASSETS_LISTED_MAX) as usize;
+        let ledger = self.ledger();
+        let wanted = ledger.iter().filter(|(id, _)| owner.is_none_or(|owner| owner == id.1));
+        let mut wanted: Vec<_> = wanted.collect();
+        wanted.sort_by_key(|(_, grant)| Reverse(grant.offered_s));
+        wanted.truncate(last);
+        wanted.sort_by_key(|(id, _)| **id);
+        (wanted.into_iter().map(row).collect(), ledger.len())
     }
 
     fn show(&self, ledger: &Ledger) {

@@ -243,7 +243,10 @@ impl Host {
         let reply = match request {
             AdminRequest::Status => AdminReply::Status(Box::new(self.board.read())),
             AdminRequest::ShardList => AdminReply::Shards(self.board.read().shards),
-            AdminRequest::AssetList => AdminReply::Assets(self.lobby.shelf.list()),
+            AdminRequest::AssetList { owner, last } => {
+                let (assets, of) = self.lobby.shelf.list(*owner, *last);
+                AdminReply::Assets { assets, of }
+            }
             AdminRequest::AssetRemove { hash, owner } => self.remove_asset(hash, *owner).await,
             AdminRequest::PlayerList => match self.gateway.send(ListPlayers).await {
                 Ok(players) => AdminReply::Players(players),
@@ -354,7 +357,7 @@ impl Host {
             | AdminRequest::Verify
             | AdminRequest::Audit { .. }
             | AdminRequest::ShardList
-            | AdminRequest::AssetList
+            | AdminRequest::AssetList { .. }
             | AdminRequest::AssetRemove { .. } => {}
         }
     }

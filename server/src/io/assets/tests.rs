@@ -49,6 +49,10 @@ fn found(shelf: &Shelf, content: &[u8], person: PersonId) -> Option<Vec<u8>> {
     found.map(|content| content.bytes.to_vec())
 }
 
+fn all(shelf: &Shelf) -> Vec<SharedAsset> {
+    shelf.list(None, 100).0
+}
+
 fn store() -> Arc<MemoryStore> {
     let store = MemoryStore::new(1);
     store.enroll(ADA).expect("a key");
@@ -70,7 +74,7 @@ fn what_is_shared_outlives_the_shelf_and_not_its_owner() {
     store.erase(ADA).expect("erased");
     let shelf = shelf_on(&store);
     assert_eq!(found(&shelf, &words, BEN), None);
-    assert_eq!(shelf.list().len(), 1);
+    assert_eq!(all(&shelf).len(), 1);
 }
 
 #[test]
@@ -93,7 +97,7 @@ fn the_erased_take_what_they_share_along_and_nothing_of_others() {
     upload.push(b"mo").expect("room");
     drop(upload);
     shelf.forget(ADA).expect("written");
-    assert_eq!(shelf.list().iter().map(|asset| asset.owner).collect::<Vec<_>>(), [BEN]);
+    assert_eq!(all(&shelf).iter().map(|asset| asset.owner).collect::<Vec<_>>(), [BEN]);
     assert_eq!(shelf.parts().bytes(), 0);
     for key in [rows::grant_key, rows::content_key] {
         let kept = |person| store.read(Tree::Assets, &key((ContentHash::of(b"words"), person)));
@@ -162,7 +166,7 @@ fn what_is_shared_anew_is_not_over() {
     assert_eq!(found(&shelf, b"words", BEN), Some(b"words".to_vec()));
     share(&shelf, ADA, words(), b"").expect("kept");
     shelf.sweep_at(until_s + 60);
-    assert_eq!(shelf.list(), []);
+    assert_eq!(all(&shelf), []);
 }
 
 #[test]
@@ -178,7 +182,32 @@ fn what_is_withdrawn_or_removed_is_gone_at_once_and_for_good() {
     assert_eq!(found(&shelf, b"words", ADA), Some(b"words".to_vec()), "Ben's");
     assert_eq!(shelf.remove(hash, None), Ok(1));
     assert_eq!(found(&shelf, b"words", ADA), None);
-    assert!(shelf_on(&store).list().is_empty());
+    assert!(all(&shelf_on(&store)).is_empty());
+}
+
+#[test]
+fn the_newest_are_listed_and_one_persons_alone() {
+    let shelf = shelf_on(&store());
+    for content in 1..=4_u8 {
+        let grant = Grant {
+            length: 1,
+            media: "text/plain".into(),
+            name: "words".into(),
+            audience: AssetAudience::Owner,
+            offered_s: 100 - u64::from(content),
+            until_s: u64::MAX,
+        };
+        let owner = if content == 2 { BEN } else { ADA };
+        shelf.ledger().keep((ContentHash([content; 32]), owner), grant);
+    }
+    let listed = |owner, last| {
+        let (assets, of) = shelf.list(owner, last);
+        let firsts = assets.iter().map(|asset| asset.hash[..2].to_owned());
+        (firsts.collect::<Vec<_>>().join(" "), of)
+    };
+    assert_eq!(listed(None, 10), ("01 02 03 04".to_owned(), 4));
+    assert_eq!(listed(None, 2), ("01 02".to_owned(), 4), "the newest");
+    assert_eq!(listed(Some(ADA), 2), ("01 03".to_owned(), 4));
 }
 
 #[test]

@@ -58,7 +58,7 @@ pub(super) fn ask(
         | AdminRequest::Stop { .. }
         | AdminRequest::Reload
         | AdminRequest::Verify
-        | AdminRequest::AssetList
+        | AdminRequest::AssetList { .. }
         | AdminRequest::AssetRemove { .. }
         | AdminRequest::ShardList => {}
     }
