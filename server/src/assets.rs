@@ -161,8 +161,12 @@ impl Ledger {
         limits: &Limits,
         now_s: u64,
     ) -> Result<Grant, AssetWhy> {
-        if who.role == Role::Visitor || limits.total_bytes == 0 {
+        if who.role == Role::Visitor {
             return Err(AssetWhy::Forbidden);
+        }
+        // Said first, as no offer could be made that would be taken.
+        if limits.total_bytes == 0 {
+            return Err(AssetWhy::Full);
         }
         if who.is_muted {
             return Err(AssetWhy::Muted);

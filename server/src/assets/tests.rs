@@ -101,7 +101,7 @@ fn one_keeps_so_many_and_all_together_so_much() {
     assert!(ledger.judge(member(CLEO), &offer(9, 1_000), &limits(), NOW_S).is_ok());
     let none = Limits { total_bytes: 0, ..limits() };
     let off = ledger.judge(member(CLEO), &offer(9, 1), &none, NOW_S);
-    assert_eq!(off, Err(AssetWhy::Forbidden));
+    assert_eq!(off, Err(AssetWhy::Full), "no role is to blame");
 }
 
 #[test]
