@@ -16,7 +16,7 @@ use protocol::message::asset::{AssetAudience, AssetWhy, OfferAsset};
 use serde::{Deserialize, Serialize};
 
 use crate::admission::Role;
-use crate::config::Config;
+use crate::config::{Config, media_types};
 
 /// Assets a server keeps at once: at 300 bytes each 6 MB of memory.
 pub const GRANTS_MAX: usize = 20_000;
@@ -60,14 +60,13 @@ impl Limits {
     #[must_use]
     pub fn new(config: &Config) -> Self {
         let assets = &config.assets;
-        let media = assets.media.split(',').map(str::trim).filter(|media| !media.is_empty());
         Self {
             asset_bytes: (u64::from(assets.asset_mb) * MEGABYTE).min(ASSET_BYTES_MAX),
             person_bytes: u64::from(assets.person_mb) * MEGABYTE,
             person_assets: assets.person_count,
             total_bytes: u64::from(assets.total_mb) * MEGABYTE,
             keep_s: u64::from(assets.keep_hours) * HOUR_S,
-            media: media.map(str::to_owned).collect(),
+            media: media_types(&assets.media).map(str::to_owned).collect(),
         }
     }
 

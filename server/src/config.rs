@@ -16,11 +16,11 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use toml::Value;
 
-pub use check::Kind;
+pub use check::{Kind, media_types};
 pub use layer::{Input, Mistake, Mistakes, variable};
 pub use reload::{Reload, reload};
 
-use check::Kind::{Address, Choice, Flag, Odd, Real, Text, Whole};
+use check::Kind::{Address, Choice, Flag, Media, Odd, Real, Text, Whole};
 
 /// When a changed setting takes effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -190,7 +190,7 @@ settings! {
         /// Hours for which an asset is kept at most; whoever shares it may ask for less.
         keep_hours: u32 = 720, Whole { min: 1, max: 87_600 }, Live;
         /// Media types that are taken, such as `image/*, model/gltf-binary`; empty: all.
-        media: String = "", Text { chars_max: 1024 }, Live;
+        media: String = "", Media { chars_max: 1024 }, Live;
         /// Offers and fetches per second of one session.
         requests_per_s: f64 = 4.0, Real { min: 0.1, max: 10_000.0 }, Live;
         /// Offers and fetches of one session at once.
