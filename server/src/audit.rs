@@ -54,21 +54,30 @@ impl Trail {
         Self { kept: places.into_iter().map(|(_, key)| key).collect(), newest }
     }
 
-    /// Returns the next entry, and the batch that writes it down and makes room for it.
-    pub fn begin(&mut self, at_ms: u64, who: String, what: String) -> (AuditEntry, Batch) {
-        self.newest = self.newest.saturating_add(1);
-        let outcome = BEGUN.to_owned();
-        let entry = AuditEntry { number: self.newest, at_ms, who, what, outcome };
+    /// Returns the next entry, and the batch that writes it down and makes room for it. Once the
+    /// store has taken the batch, [`keep`](Self::keep) must follow.
+    #[must_use]
+    pub fn begin(&self, at_ms: u64, who: String, what: String) -> (AuditEntry, Batch) {
+        let (number, outcome) = (self.newest.saturating_add(1), BEGUN.to_owned());
+        let entry = AuditEntry { number, at_ms, who, what, outcome };
         let mut batch = Batch::new();
-        while ENTRIES_MAX <= self.kept.len()
-            && let Some(oldest) = self.kept.pop_front()
-        {
-            batch.delete(Tree::Audit, oldest);
+        for oldest in self.kept.iter().take(self.surplus()) {
+            batch.delete(Tree::Audit, oldest.clone());
         }
-        let key = rows::audit_key(&entry);
-        batch.put(Tree::Audit, key.clone(), rows::audit_row(&entry));
-        self.kept.push_back(key);
+        batch.put(Tree::Audit, rows::audit_key(&entry), rows::audit_row(&entry));
         (entry, batch)
+    }
+
+    /// Notes that an entry was written down, and that it took the room of the oldest.
+    pub fn keep(&mut self, entry: &AuditEntry) {
+        self.kept.drain(..self.surplus());
+        self.kept.push_back(rows::audit_key(entry));
+        self.newest = entry.number;
+    }
+
+    /// Returns how many entries must go before another one comes.
+    fn surplus(&self) -> usize {
+        (self.kept.len() + 1).saturating_sub(ENTRIES_MAX)
     }
 }
 
@@ -193,7 +202,9 @@ mod tests {
     use crate::token::TokenId;
 
     fn entry(trail: &mut Trail, at_ms: u64) -> (AuditEntry, Batch) {
-        trail.begin(at_ms, "uid 1000".into(), "reload".into())
+        let (entry, batch) = trail.begin(at_ms, "uid 1000".into(), "reload".into());
+        trail.keep(&entry);
+        (entry, batch)
     }
 
     #[test]
@@ -223,7 +234,12 @@ mod tests {
             what: String::new(),
             outcome: String::new(),
         });
-        let (newest, batch) = entry(&mut trail, 99);
+        let begun = || ("uid 1000".to_owned(), "reload".to_owned());
+        let [(_, untaken), (newest, batch)] = [begun(), begun()].map(|(who, what)| {
+            // What the store does not take makes room for nothing.
+            trail.begin(99, who, what)
+        });
+        assert_eq!(untaken, batch);
         let mut expected = Batch::new();
         expected.delete(Tree::Audit, first);
         expected.put(Tree::Audit, rows::audit_key(&newest), rows::audit_row(&newest));

@@ -37,6 +37,7 @@ impl Auditor {
             let mut trail = self.trail.lock().unwrap_or_else(PoisonError::into_inner);
             let (entry, batch) = trail.begin(clock::unix_ms(), who, what);
             self.store.append(batch)?;
+            trail.keep(&entry);
             entry
         };
         self.store.flush().await?;
