@@ -596,20 +596,12 @@ fn destination(to: Destination, here: Position) -> Position {
 
 /// Returns who is meant: people in view by their names, anybody by their id.
 fn readers(with: Readers, sight: Sight<'_>) -> Result<AssetAudience, String> {
-    let person = |name: &String| -> Result<PersonId, String> {
-        if let Ok(id) = name.parse() {
-            return Ok(id);
-        }
-        match &sight.person(name)?.being {
-            Being::Avatar { person, .. } => Ok(*person),
-            Being::Thing { .. } => Err(format!("{name} is nobody")),
-        }
-    };
     match with {
         Readers::Everyone => Ok(AssetAudience::Everyone),
         Readers::Me => Ok(AssetAudience::Owner),
         Readers::Names(names) => {
-            names.iter().map(person).collect::<Result<_, _>>().map(AssetAudience::Persons)
+            let persons = names.iter().map(|name| sight.person_id(name));
+            persons.collect::<Result<_, _>>().map(AssetAudience::Persons)
         }
     }
 }

@@ -230,8 +230,7 @@ fn token_bytes(text: &str) -> Result<Vec<u8>> {
 }
 
 fn avatar(text: &str) -> Result<EntityId, String> {
-    let id = text.starts_with("e-").then(|| text.parse().ok()).flatten();
-    id.ok_or_else(|| {
+    text.parse().map_err(|_| {
         "expected an avatar's id, such as e-1f; its owner's viewer shows it".to_owned()
     })
 }

@@ -149,8 +149,7 @@ impl<'a> Sight<'a> {
     /// # Errors
     /// As [`Self::person`].
     pub fn person_id(self, name: &str) -> Result<PersonId, String> {
-        // Without its prefix many a name would be an id.
-        if let Some(id) = name.starts_with("p-").then(|| name.parse().ok()).flatten() {
+        if let Ok(id) = name.parse() {
             return Ok(id);
         }
         match self.person(name)?.being {

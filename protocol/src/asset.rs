@@ -8,6 +8,7 @@ use crate::ids::ContentHash;
 use crate::limits::{
     ASSET_BYTES_MAX, ASSET_MEDIA_BYTES_MAX, ASSET_NAME_CHARS_MAX, ASSET_PERSONS_MAX,
 };
+use crate::text::is_hidden;
 
 /// The media type of a world's rules: the archive that [`RuleBook::archive`] gives.
 ///
@@ -68,7 +69,7 @@ pub fn is_name(text: &str) -> bool {
     let length = text.chars().count();
     (1..=ASSET_NAME_CHARS_MAX).contains(&length)
         && !text.starts_with('.')
-        && !text.chars().any(|c| c.is_control() || matches!(c, '/' | '\\'))
+        && !text.chars().any(|c| is_hidden(c) || matches!(c, '/' | '\\'))
         && text.trim() == text
 }
 
@@ -202,6 +203,8 @@ mod tests {
             ("a/b", false),
             ("a\\b", false),
             ("a\nb", false),
+            ("gpj\u{202E}exe.png", false),
+            ("a\u{200B}b", false),
             (" a", false),
             (&*long, false),
         ] {

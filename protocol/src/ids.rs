@@ -32,9 +32,11 @@ macro_rules! id {
             type Err = BadId;
 
             fn from_str(text: &str) -> Result<Self, BadId> {
-                let digits = text.strip_prefix($prefix).unwrap_or(text);
-                let number = u64::from_str_radix(digits, 16);
-                number.map(Self).map_err(|_| BadId { example: concat!($prefix, "1f") })
+                // Without its prefix many a name, such as Ada, would be an id.
+                let digits = text.strip_prefix($prefix);
+                let digits = digits.filter(|it| it.bytes().all(|b| b.is_ascii_hexdigit()));
+                let number = digits.and_then(|digits| u64::from_str_radix(digits, 16).ok());
+                number.map(Self).ok_or(BadId { example: concat!($prefix, "1f") })
             }
         }
     };
@@ -63,7 +65,7 @@ id!(
 
 /// Text that is no id of the wanted kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not an id: expected hexadecimal digits such as {example}")]
+#[error("not an id: expected hexadecimal digits behind a letter, such as {example}")]
 pub struct BadId {
     example: &'static str,
 }
@@ -249,7 +251,9 @@ mod tests {
     fn an_id_reads_back_as_written() {
         assert_eq!("e-1f".parse(), Ok(EntityId(31)));
         assert_eq!(EntityId(31).to_string().parse(), Ok(EntityId(31)));
-        assert!("smith".parse::<EntityId>().is_err());
+        for other in ["smith", "Ada", "1f", "e-", "e-+1f", "p-1f", "e-10000000000000000"] {
+            assert!(other.parse::<EntityId>().is_err(), "{other}");
+        }
     }
 
     #[test]

@@ -4,7 +4,8 @@
 //! no clock, no socket, no actor. The feature `client` adds [`io`], the asynchronous client.
 //!
 //! Reading order:
-//! - [`units`], [`ids`]: what numbers mean and what things are called; [`limits`]: every bound.
+//! - [`units`], [`ids`]: what numbers mean and what things are called; [`text`]: what people read;
+//!   [`limits`]: every bound.
 //! - [`state`], [`ground`], [`motion`], [`rules`]: what is possible in a world.
 //! - [`frame`], [`message`]: what is said reliably; [`asset`]: content that is shared; [`bits`], [`delta`], [`input`]: what is said
 //!   twenty times a second.
@@ -28,5 +29,6 @@ pub mod replica;
 pub mod rules;
 pub mod session;
 pub mod state;
+pub mod text;
 pub mod units;
 pub mod utterance;

@@ -28,6 +28,9 @@ pub const REQUEST_BYTES_MAX: usize = 16 * 1024;
 /// Bytes of one reply: a thousand dots, or 20,000 players at 200 bytes.
 pub const REPLY_BYTES_MAX: usize = 8 * 1024 * 1024;
 
+/// Assets in one reply: at 600 bytes, which is what the longest names take, 6 MB.
+pub const ASSETS_LISTED_MAX: u32 = 10_000;
+
 /// Characters of an announcement or a reason.
 pub const TEXT_CHARS_MAX: usize = 500;
 
@@ -152,7 +155,12 @@ pub enum AdminRequest {
         last: u32,
     },
     /// What people share.
-    AssetList,
+    AssetList {
+        /// Whose; nothing: everybody's.
+        owner: Option<PersonId>,
+        /// How many, counted back from the newest; at most [`ASSETS_LISTED_MAX`].
+        last: u32,
+    },
     /// Removes what people share.
     AssetRemove {
         /// The hash of the content, as 64 hexadecimal digits.
@@ -188,7 +196,7 @@ impl AdminRequest {
             Self::Verify => "verify",
             Self::ShardList => "shards",
             Self::Audit { .. } => "audit",
-            Self::AssetList => "asset list",
+            Self::AssetList { .. } => "asset list",
             Self::AssetRemove { .. } => "asset remove",
         }
     }
@@ -204,7 +212,7 @@ impl AdminRequest {
                 | Self::TokenList
                 | Self::ShardList
                 | Self::Audit { .. }
-                | Self::AssetList
+                | Self::AssetList { .. }
         )
     }
 }
@@ -285,7 +293,12 @@ pub enum AdminReply {
     /// What operators did, oldest first.
     Audit(Vec<AuditEntry>),
     /// What people share.
-    Assets(Vec<SharedAsset>),
+    Assets {
+        /// Those that were asked for.
+        assets: Vec<SharedAsset>,
+        /// How many there are in all.
+        of: usize,
+    },
     /// The configuration was read again.
     Reloaded {
         /// Settings that are in force now.

@@ -16,9 +16,9 @@ use protocol::message::asset::{AssetAudience, AssetWhy, OfferAsset};
 use serde::{Deserialize, Serialize};
 
 use crate::admission::Role;
-use crate::config::Config;
+use crate::config::{Config, media_types};
 
-/// Assets a server keeps at once: at 300 bytes each 6 MB of memory, and one page for an operator.
+/// Assets a server keeps at once: at 300 bytes each 6 MB of memory.
 pub const GRANTS_MAX: usize = 20_000;
 
 /// Bytes of a megabyte, as the settings count.
@@ -60,14 +60,13 @@ impl Limits {
     #[must_use]
     pub fn new(config: &Config) -> Self {
         let assets = &config.assets;
-        let media = assets.media.split(',').map(str::trim).filter(|media| !media.is_empty());
         Self {
             asset_bytes: (u64::from(assets.asset_mb) * MEGABYTE).min(ASSET_BYTES_MAX),
             person_bytes: u64::from(assets.person_mb) * MEGABYTE,
             person_assets: assets.person_count,
             total_bytes: u64::from(assets.total_mb) * MEGABYTE,
             keep_s: u64::from(assets.keep_hours) * HOUR_S,
-            media: media.map(str::to_owned).collect(),
+            media: media_types(&assets.media).map(str::to_owned).collect(),
         }
     }
 
@@ -161,8 +160,12 @@ impl Ledger {
         limits: &Limits,
         now_s: u64,
     ) -> Result<Grant, AssetWhy> {
-        if who.role == Role::Visitor || limits.total_bytes == 0 {
+        if who.role == Role::Visitor {
             return Err(AssetWhy::Forbidden);
+        }
+        // Said first, as no offer could be made that would be taken.
+        if limits.total_bytes == 0 {
+            return Err(AssetWhy::Full);
         }
         if who.is_muted {
             return Err(AssetWhy::Muted);
@@ -210,28 +213,25 @@ impl Ledger {
         if is_full { Err(AssetWhy::Full) } else { Ok(()) }
     }
 
-    /// Returns what this person keeps under this hash and has the bytes of, at `now_s`.
+    /// Returns what this person grants of this content at `now_s`.
     #[must_use]
     pub fn own(&self, id: GrantId, now_s: u64) -> Option<&Grant> {
         self.grants.get(&id).filter(|grant| now_s < grant.until_s)
     }
 
-    /// Returns the grant under which `person` may have the content at `now_s`: their own, or the
-    /// first that is meant for them. Nothing if there is none, for whatever reason.
-    #[must_use]
+    /// Returns the grants under which `person` may have the content at `now_s`, their own first.
     pub fn find(
         &self,
         hash: ContentHash,
         person: PersonId,
         now_s: u64,
-    ) -> Option<(GrantId, &Grant)> {
+    ) -> impl Iterator<Item = (GrantId, &Grant)> {
         let all = self.grants.range((hash, PersonId(0))..=(hash, PersonId(u64::MAX)));
-        let of_them = |grant: &Grant, owner| now_s < grant.until_s && grant.is_for(owner, person);
+        let of_others = all.filter(move |((_, owner), grant)| {
+            *owner != person && now_s < grant.until_s && grant.is_for(*owner, person)
+        });
         let own = self.own((hash, person), now_s).map(|grant| ((hash, person), grant));
-        own.or_else(|| {
-            let mut others = all.filter(|((_, owner), grant)| of_them(grant, *owner));
-            others.next().map(|(&id, grant)| (id, grant))
-        })
+        own.into_iter().chain(of_others.map(|(&id, grant)| (id, grant)))
     }
 
     /// Takes a grant in, in place of what stood under its id.
@@ -263,6 +263,12 @@ impl Ledger {
     pub fn expired(&self, now_s: u64) -> Vec<GrantId> {
         let over = self.grants.iter().filter(|(_, grant)| grant.until_s <= now_s);
         over.map(|(&id, _)| id).collect()
+    }
+
+    /// Returns everything that a person grants.
+    #[must_use]
+    pub fn of_owner(&self, owner: PersonId) -> Vec<GrantId> {
+        self.grants.keys().filter(|id| id.1 == owner).copied().collect()
     }
 
     /// Returns the grants of this content, all of them or one owner's.

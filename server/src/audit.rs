@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use serde::{Deserialize, Serialize};
 
 use crate::admin::{AdminReply, AdminRequest, Who};
+use crate::admission::bans::Subject;
 use crate::rows;
 use crate::store::{Batch, Key, Tree};
 use crate::token::Purpose;
@@ -53,21 +54,30 @@ impl Trail {
         Self { kept: places.into_iter().map(|(_, key)| key).collect(), newest }
     }
 
-    /// Returns the next entry, and the batch that writes it down and makes room for it.
-    pub fn begin(&mut self, at_ms: u64, who: String, what: String) -> (AuditEntry, Batch) {
-        self.newest = self.newest.saturating_add(1);
-        let outcome = BEGUN.to_owned();
-        let entry = AuditEntry { number: self.newest, at_ms, who, what, outcome };
+    /// Returns the next entry, and the batch that writes it down and makes room for it. Once the
+    /// store has taken the batch, [`keep`](Self::keep) must follow.
+    #[must_use]
+    pub fn begin(&self, at_ms: u64, who: String, what: String) -> (AuditEntry, Batch) {
+        let (number, outcome) = (self.newest.saturating_add(1), BEGUN.to_owned());
+        let entry = AuditEntry { number, at_ms, who, what, outcome };
         let mut batch = Batch::new();
-        while ENTRIES_MAX <= self.kept.len()
-            && let Some(oldest) = self.kept.pop_front()
-        {
-            batch.delete(Tree::Audit, oldest);
+        for oldest in self.kept.iter().take(self.surplus()) {
+            batch.delete(Tree::Audit, oldest.clone());
         }
-        let key = rows::audit_key(&entry);
-        batch.put(Tree::Audit, key.clone(), rows::audit_row(&entry));
-        self.kept.push_back(key);
+        batch.put(Tree::Audit, rows::audit_key(&entry), rows::audit_row(&entry));
         (entry, batch)
+    }
+
+    /// Notes that an entry was written down, and that it took the room of the oldest.
+    pub fn keep(&mut self, entry: &AuditEntry) {
+        self.kept.drain(..self.surplus());
+        self.kept.push_back(rows::audit_key(entry));
+        self.newest = entry.number;
+    }
+
+    /// Returns how many entries must go before another one comes.
+    fn surplus(&self) -> usize {
+        (self.kept.len() + 1).saturating_sub(ENTRIES_MAX)
     }
 }
 
@@ -104,9 +114,19 @@ pub const fn target(request: &AdminRequest) -> Option<&Who> {
         | AdminRequest::Reload
         | AdminRequest::Verify
         | AdminRequest::Audit { .. }
-        | AdminRequest::AssetList
+        | AdminRequest::AssetList { .. }
         | AdminRequest::AssetRemove { .. }
         | AdminRequest::ShardList => None,
+    }
+}
+
+/// Returns how an entry names somebody: by id, whatever they were named by.
+#[must_use]
+pub fn subject(subject: &Subject) -> String {
+    match subject {
+        Subject::Person(person) => person.to_string(),
+        Subject::Key(key) => key.person().to_string(),
+        Subject::Address(_) => "an address".to_owned(),
     }
 }
 
@@ -137,7 +157,10 @@ pub fn words(request: &AdminRequest, target: Option<&str>) -> String {
         }
         AdminRequest::TokenRevoke { id } => format!("{name} {id}"),
         AdminRequest::Stop { in_ms, .. } => format!("{name} in {} s", in_ms / 1_000),
-        AdminRequest::AssetRemove { hash, .. } => format!("{name} {hash}"),
+        AdminRequest::AssetRemove { hash, owner: None } => format!("{name} {hash}"),
+        AdminRequest::AssetRemove { hash, owner: Some(owner) } => {
+            format!("{name} {hash} of {owner}")
+        }
         AdminRequest::Status
         | AdminRequest::PlayerList
         | AdminRequest::BanList
@@ -147,7 +170,7 @@ pub fn words(request: &AdminRequest, target: Option<&str>) -> String {
         | AdminRequest::Reload
         | AdminRequest::Verify
         | AdminRequest::Audit { .. }
-        | AdminRequest::AssetList
+        | AdminRequest::AssetList { .. }
         | AdminRequest::ShardList => name.to_owned(),
     }
 }
@@ -166,7 +189,7 @@ fn outcome(reply: &AdminReply) -> String {
         | AdminReply::Shards(_)
         | AdminReply::Reloaded { .. }
         | AdminReply::Audit(_)
-        | AdminReply::Assets(_)
+        | AdminReply::Assets { .. }
         | AdminReply::Verified { .. } => "done".into(),
     }
 }
@@ -179,7 +202,9 @@ mod tests {
     use crate::token::TokenId;
 
     fn entry(trail: &mut Trail, at_ms: u64) -> (AuditEntry, Batch) {
-        trail.begin(at_ms, "uid 1000".into(), "reload".into())
+        let (entry, batch) = trail.begin(at_ms, "uid 1000".into(), "reload".into());
+        trail.keep(&entry);
+        (entry, batch)
     }
 
     #[test]
@@ -209,7 +234,12 @@ mod tests {
             what: String::new(),
             outcome: String::new(),
         });
-        let (newest, batch) = entry(&mut trail, 99);
+        let begun = || ("uid 1000".to_owned(), "reload".to_owned());
+        let [(_, untaken), (newest, batch)] = [begun(), begun()].map(|(who, what)| {
+            // What the store does not take makes room for nothing.
+            trail.begin(99, who, what)
+        });
+        assert_eq!(untaken, batch);
         let mut expected = Batch::new();
         expected.delete(Tree::Audit, first);
         expected.put(Tree::Audit, rows::audit_key(&newest), rows::audit_row(&newest));
@@ -236,8 +266,20 @@ mod tests {
         let purpose = Purpose::People;
         let mint = AdminRequest::TokenMint { purpose, role, person, lasts_s: 60, note };
         check(mint, "token mint admin for anybody, 60 s");
+        let remove = |owner| AdminRequest::AssetRemove { hash: "4f1c".into(), owner };
+        check(remove(None), "asset remove 4f1c");
+        check(remove(Some(protocol::ids::PersonId(0x1F))), "asset remove 4f1c of p-1f");
         let unknown = AdminRequest::Unmute { who: who() };
         assert_eq!(words(&unknown, None), "player unmute somebody who was not found");
+    }
+
+    #[test]
+    fn people_are_told_by_their_ids_alone() {
+        let told = |text: &str| subject(&text.parse().expect("a subject"));
+        assert_eq!(told("p-1f"), "p-1f");
+        assert_eq!(told("192.0.2.1"), "an address");
+        let key = crate::identity::Identity::from_seed([1; 32]).public();
+        assert_eq!(told(&key.to_string()), key.person().to_string());
     }
 
     #[test]

@@ -12,7 +12,7 @@ use clap::{Args, Parser, Subcommand};
 use protocol::ids::{ContentHash, PersonId};
 use protocol::io::ServerKey;
 
-use crate::admin::{AdminRequest, Who};
+use crate::admin::{ASSETS_LISTED_MAX, AdminRequest, Who};
 use crate::admission::Role;
 use crate::token::{Purpose, TokenId};
 
@@ -225,7 +225,15 @@ Examples:
 #[derive(Clone, Debug, Subcommand)]
 pub enum AssetCommand {
     /// Show what people share, for whom, and how long it is kept
-    List,
+    List {
+        /// Whose [default: everybody's].
+        #[arg(long, value_name = "ID")]
+        owner: Option<PersonId>,
+        /// How many, counted back from the newest.
+        #[arg(long, value_name = "N", default_value_t = 1_000)]
+        #[arg(value_parser = clap::value_parser!(u32).range(1..=i64::from(ASSETS_LISTED_MAX)))]
+        last: u32,
+    },
     /// Remove what somebody shares; nobody is given it any more
     #[command(after_help = "\
 Examples:
@@ -246,7 +254,7 @@ the muted share nothing.")]
 impl AssetCommand {
     fn request(&self) -> AdminRequest {
         match *self {
-            Self::List => AdminRequest::AssetList,
+            Self::List { owner, last } => AdminRequest::AssetList { owner, last },
             Self::Remove { hash, owner } => {
                 AdminRequest::AssetRemove { hash: hash.to_string(), owner }
             }
@@ -385,8 +393,8 @@ Examples:
     },
     /// Erase what is kept of somebody, for good, and put them out
     #[command(after_help = "\
-Their record, what their avatar holds, their role and their mute go, and what was lent to
-or by them ends. Their key file is destroyed, so that no backup brings anything back. They
+Their record, what their avatar holds, what they share, their role and their mute go, and
+what was lent to or by them ends. Their key file is destroyed, so that no backup brings anything back. They
 may come again, as a newcomer; a ban stays. Asks for their name or id again, unless --yes.
 
 Example:
@@ -599,6 +607,14 @@ mod tests {
         let remove = request(&format!("ecumene asset remove {hash} --owner p-1f"));
         assert_eq!(remove, AdminRequest::AssetRemove { hash, owner: Some(PersonId(0x1F)) });
         assert!(refused("ecumene asset remove ab").contains("64 hexadecimal digits"));
+        let list = AdminRequest::AssetList { owner: None, last: 1_000 };
+        assert_eq!(request("ecumene asset list"), list);
+        let list = AdminRequest::AssetList { owner: Some(PersonId(0x1F)), last: 5 };
+        assert_eq!(request("ecumene asset list --owner p-1f --last 5"), list);
+        assert!(refused("ecumene asset list --last 20000").contains("1..=10000"));
+        // A name, though it has the digits of a number.
+        let by_name = format!("ecumene asset remove {} --owner Ada", "ab".repeat(32));
+        assert!(refused(&by_name).contains("such as p-1f"));
     }
 
     #[test]

@@ -16,11 +16,11 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use toml::Value;
 
-pub use check::Kind;
+pub use check::{Kind, media_types};
 pub use layer::{Input, Mistake, Mistakes, variable};
 pub use reload::{Reload, reload};
 
-use check::Kind::{Address, Choice, Flag, Odd, Real, Text, Whole};
+use check::Kind::{Address, Choice, Flag, Media, Odd, Real, Text, Whole};
 
 /// When a changed setting takes effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -180,7 +180,7 @@ settings! {
     /// What people share: pictures, models, texts.
     assets: Assets {
         /// Megabytes of all that people share; 0: nothing can be shared.
-        total_mb: u32 = 4_096, Whole { min: 0, max: 1_048_576 }, Live;
+        total_mb: u32 = 1_024, Whole { min: 0, max: 1_048_576 }, Live;
         /// Megabytes that one person shares.
         person_mb: u32 = 64, Whole { min: 1, max: 65_536 }, Live;
         /// Assets that one person shares.
@@ -190,7 +190,7 @@ settings! {
         /// Hours for which an asset is kept at most; whoever shares it may ask for less.
         keep_hours: u32 = 720, Whole { min: 1, max: 87_600 }, Live;
         /// Media types that are taken, such as `image/*, model/gltf-binary`; empty: all.
-        media: String = "", Text { chars_max: 1024 }, Live;
+        media: String = "", Media { chars_max: 1024 }, Live;
         /// Offers and fetches per second of one session.
         requests_per_s: f64 = 4.0, Real { min: 0.1, max: 10_000.0 }, Live;
         /// Offers and fetches of one session at once.

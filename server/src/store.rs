@@ -226,11 +226,12 @@ pub trait Store: Send + Sync + 'static {
     fn enroll(&self, person: PersonId) -> Result<(), StoreError>;
 
     /// Destroys a person's key: their records read as [`Stored::Erased`] from now on, in every
-    /// backup too. New records need [`Store::enroll`] again and get a new key.
+    /// backup too. New records need [`Store::enroll`] again and get a new key. Returns whether there
+    /// was a key.
     ///
     /// # Errors
     /// When the key or the ledger of erasures cannot be changed; call again.
-    fn erase(&self, person: PersonId) -> Result<(), StoreError>;
+    fn erase(&self, person: PersonId) -> Result<bool, StoreError>;
 }
 
 /// Waits until `number` is durable.

@@ -276,12 +276,13 @@ fn files_are_shared_with_people_in_view_or_by_id() {
     let hash = ContentHash([0xAB; 32]);
     let script = format!(
         "share a.txt with everyone\nshare a.txt with me for 1500ms\nshare a.txt with p-1f\n\
-         share a.txt with Nobody\nfetch {hash} to b.txt\nexpect done\nunshare {hash}"
+         share a.txt with Ada\nshare a.txt with Nobody\nfetch {hash} to b.txt\nexpect done\nunshare {hash}"
     );
     let log = Stage::new(&script).play().log;
     assert_eq!(log[0], "share a.txt Everyone 0");
     assert_eq!(log[1], "share a.txt Owner 2");
     assert_eq!(log[2], "share a.txt Persons([p-1f]) 0");
-    assert!(log[3].starts_with("4 failed: nobody called `Nobody` is in view"), "{log:?}");
-    assert_eq!(log[4..], [format!("fetch {hash} b.txt"), format!("unshare {hash}")]);
+    assert_eq!(log[3], "share a.txt Persons([p-9]) 0", "a name that looks like a number");
+    assert!(log[4].starts_with("5 failed: nobody called `Nobody` is in view"), "{log:?}");
+    assert_eq!(log[5..], [format!("fetch {hash} b.txt"), format!("unshare {hash}")]);
 }

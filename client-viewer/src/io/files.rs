@@ -54,12 +54,20 @@ pub fn read_asset(path: &Path) -> Result<(String, Vec<u8>)> {
     Ok((name, bytes))
 }
 
-/// Writes a file that was fetched.
+/// Writes a file that was fetched: what stood there before stands until all of it is written.
 ///
 /// # Errors
 /// When it cannot be written.
 pub fn write_asset(path: &Path, bytes: &[u8]) -> Result<()> {
-    fs::write(path, bytes).with_context(|| format!("write {}", path.display()))
+    let mut half = path.as_os_str().to_owned();
+    half.push(".part");
+    let half = PathBuf::from(half);
+    let written = fs::write(&half, bytes).and_then(|()| fs::rename(&half, path));
+    if written.is_err() {
+        // It may not even have been made.
+        drop(fs::remove_file(&half));
+    }
+    written.with_context(|| format!("write {}", path.display()))
 }
 
 /// Where JSON lines go: a file, or standard output.
@@ -104,4 +112,24 @@ pub fn write_png(path: &Path, picture: Picture) -> Result<()> {
     image
         .save_with_format(path, image::ImageFormat::Png)
         .with_context(|| format!("write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_fetched_replaces_what_stood_there_or_leaves_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("hat.png");
+        fs::write(&file, b"old and long").unwrap();
+        write_asset(&file, b"new").unwrap();
+        assert_eq!(fs::read(&file).unwrap(), b"new");
+        // A folder cannot be replaced by a file.
+        let full = folder.path().join("full");
+        fs::create_dir(&full).unwrap();
+        assert!(write_asset(&full, b"new").is_err());
+        assert!(full.is_dir());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "no half is left");
+    }
 }

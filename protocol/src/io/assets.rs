@@ -15,11 +15,13 @@ use rkyv::util::AlignedVec;
 use tokio::time::{sleep, timeout};
 
 use super::client::Shared;
-use crate::asset::{BadAsset, BadBytes, Partial, RULES_MEDIA, check_length};
+use crate::asset::{BadAsset, BadBytes, Partial, RULES_MEDIA, check_length, is_name};
 use crate::frame;
 use crate::ids::ContentHash;
 use crate::limits::{ASSET_BYTES_MAX, ASSET_FRAME_BYTES_MAX};
-use crate::message::asset::{AssetAudience, AssetWhy, FetchAsset, OfferAsset, WithdrawAsset};
+use crate::message::asset::{
+    AssetAudience, AssetFound, AssetWhy, FetchAsset, OfferAsset, WithdrawAsset,
+};
 use crate::message::{self, AssetReply, Body};
 use crate::rules::RuleBook;
 use crate::rules::limits::BOOK_BYTES_MAX;
@@ -374,9 +376,8 @@ async fn fetch(
         | AssetReply::AssetWithheld(_)) => return Err(out_of_place(&reply)),
     };
     let broken = |error: &dyn Debug| Trouble::Final(AssetError::Protocol(format!("{error:?}")));
-    if bytes_max < found.length || partial.as_ref().is_some_and(|it| it.length() != found.length) {
-        return Err(broken(&BadAsset::Length { got: found.length }));
-    }
+    let begun = partial.as_ref().map(Partial::length);
+    check_found(&found, bytes_max, begun).map_err(|bad| broken(&bad))?;
     let fresh = match partial.take() {
         Some(partial) => partial,
         None => Partial::new(hash, found.length).map_err(|bad| broken(&bad))?,
@@ -398,6 +399,19 @@ async fn fetch(
         Some(Err(BadBytes::Corrupt)) => Err(AssetError::Corrupt.into()),
         Some(Ok(None) | Err(BadBytes::TooMany { .. })) | None => Err(stalled()),
     }
+}
+
+/// Checks what a server says of content that it sends; of content that is `begun` the length is
+/// known.
+fn check_found(found: &AssetFound, bytes_max: u64, begun: Option<u64>) -> Result<(), BadAsset> {
+    // Whoever fetches it may call a file so.
+    if !is_name(&found.name) {
+        return Err(BadAsset::Name);
+    }
+    if bytes_max < found.length || begun.is_some_and(|begun| begun != found.length) {
+        return Err(BadAsset::Length { got: found.length });
+    }
+    Ok(())
 }
 
 async fn withdraw(connection: &Connection, hash: ContentHash) -> Result<(), Trouble> {
@@ -436,4 +450,26 @@ pub(super) async fn fetch_rules(
         return Err(format!("what the server keeps under that hash is {}", fetched.media));
     }
     RuleBook::from_archive(&fetched.bytes).map_err(|bad| bad.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_server_says_of_content_is_not_taken_on_trust() {
+        let found = |name: &str, length| AssetFound {
+            length,
+            media: "image/png".into(),
+            name: name.into(),
+            until: None,
+        };
+        assert_eq!(check_found(&found("hat.png", 9), 9, Some(9)), Ok(()));
+        for name in ["../../hat.png", ".bashrc", "gpj\u{202E}exe.png", ""] {
+            assert_eq!(check_found(&found(name, 9), 9, None), Err(BadAsset::Name), "{name:?}");
+        }
+        let length = Err(BadAsset::Length { got: 9 });
+        assert_eq!(check_found(&found("hat.png", 9), 8, None), length);
+        assert_eq!(check_found(&found("hat.png", 9), 9, Some(8)), length);
+    }
 }

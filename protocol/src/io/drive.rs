@@ -36,8 +36,9 @@ const CHUNK_HEADER_BYTES_MAX: usize = 256;
 /// How long a chunk may take to arrive.
 const CHUNK_TIME: Duration = Duration::from_secs(30);
 
-/// How long the world's rules may take to arrive: nothing else is read meanwhile.
-const RULES_TIME: Duration = Duration::from_secs(8);
+/// How long the world's rules may take to arrive: nothing else is read meanwhile. Longer than a
+/// server lets a fetch wait for its turn (10 s), so that it is told of a busy one.
+const RULES_TIME: Duration = Duration::from_secs(13);
 
 /// Chunks that may wait to be taken in.
 const CHUNKS_WAITING_MAX: usize = 32;

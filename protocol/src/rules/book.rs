@@ -281,8 +281,6 @@ fn resolve_kind(raw: RawKind, names: &BTreeMap<String, KindId>) -> Result<Kind, 
     let what = format!("kind {:?}", raw.name);
     let named = |name: &String| find(&what, name, names);
     let gather = raw.gather.map(|gather| -> Result<Gather, BadBook> {
-        in_range(&what, "gather.times", gather.times, 1..=STACK_MAX)?;
-        in_range(&what, "gather.ms", gather.ms, 1..=ACT_MS_MAX)?;
         Ok(Gather {
             yields: Lot { kind: named(&gather.yields)?, count: gather.count },
             times: gather.times,
@@ -329,6 +327,10 @@ fn check_kind(what: &str, kind: &Kind) -> Result<(), BadBook> {
     in_range(what, "holds", kind.holds, 0..=64)?;
     if let Some(solid) = kind.solid {
         in_range(what, "solid.radius_cm", solid.radius_cm, 1..=1_000)?;
+    }
+    if let Some(gather) = &kind.gather {
+        in_range(what, "gather.times", gather.times, 1..=STACK_MAX)?;
+        in_range(what, "gather.ms", gather.ms, 1..=ACT_MS_MAX)?;
     }
     if !kind.portable && kind.stack != 1 {
         return out_of_range(what, "cannot be carried, so stack must be 1");

@@ -30,8 +30,8 @@ pub struct Context<'a> {
 
 /// Finds people by the names they are shown by.
 pub trait NameLookup: std::fmt::Debug {
-    /// Returns who is shown by `name` now.
-    fn person(&self, name: &str) -> Option<PersonId>;
+    /// Returns everyone who is shown by `name` now, whatever the case of its letters.
+    fn persons(&self, name: &str) -> Vec<PersonId>;
 }
 
 /// Nobody is in: what the command line finds when no server runs.
@@ -39,8 +39,8 @@ pub trait NameLookup: std::fmt::Debug {
 pub struct NobodyIsIn;
 
 impl NameLookup for NobodyIsIn {
-    fn person(&self, _: &str) -> Option<PersonId> {
-        None
+    fn persons(&self, _: &str) -> Vec<PersonId> {
+        Vec::new()
     }
 }
 
@@ -62,6 +62,14 @@ pub enum DecisionError {
     /// Nobody of that name is in.
     #[error("nobody called `{0}` is in; use their id (p-1f), which `ecumene player list` shows")]
     NobodyOfThatName(String),
+    /// More than one of that name is in, or was a moment ago.
+    #[error("more than one `{name}` is in: {}; use the id of whom you mean", ids(persons))]
+    Ambiguous {
+        /// The name.
+        name: String,
+        /// Who goes by it.
+        persons: Vec<PersonId>,
+    },
     /// Only people have roles and voices.
     #[error("`{0}` is no person; use their id (p-1f) or, while they are in, their name")]
     NoPerson(Who),
@@ -116,7 +124,7 @@ pub fn decide(
         | AdminRequest::Verify
         | AdminRequest::Audit { .. }
         | AdminRequest::ShardList
-        | AdminRequest::AssetList
+        | AdminRequest::AssetList { .. }
         | AdminRequest::AssetRemove { .. } => None,
     }
 }
@@ -124,22 +132,29 @@ pub fn decide(
 /// Returns whom `who` means.
 ///
 /// # Errors
-/// [`DecisionError::NobodyOfThatName`].
+/// [`DecisionError::NobodyOfThatName`], [`DecisionError::Ambiguous`].
 pub fn subject(context: &Context<'_>, who: &Who) -> Result<Subject, DecisionError> {
     match who {
         Who::Subject(subject) => Ok(*subject),
-        Who::Name(name) => context
-            .named
-            .person(name)
-            .map(Subject::Person)
-            .ok_or_else(|| DecisionError::NobodyOfThatName(name.clone())),
+        Who::Name(name) => match context.named.persons(name).as_slice() {
+            [] => Err(DecisionError::NobodyOfThatName(name.clone())),
+            [person] => Ok(Subject::Person(*person)),
+            persons => {
+                Err(DecisionError::Ambiguous { name: name.clone(), persons: persons.to_vec() })
+            }
+        },
     }
+}
+
+fn ids(persons: &[PersonId]) -> String {
+    let ids: Vec<String> = persons.iter().map(ToString::to_string).collect();
+    ids.join(", ")
 }
 
 /// Returns which person `who` means.
 ///
 /// # Errors
-/// [`DecisionError::NobodyOfThatName`], [`DecisionError::NoPerson`].
+/// As [`subject`], and [`DecisionError::NoPerson`].
 pub fn person(context: &Context<'_>, who: &Who) -> Result<PersonId, DecisionError> {
     match subject(context, who)? {
         Subject::Person(person) => Ok(person),
@@ -240,8 +255,12 @@ mod tests {
     struct AdaIsIn;
 
     impl NameLookup for AdaIsIn {
-        fn person(&self, name: &str) -> Option<PersonId> {
-            (name == "Ada").then_some(PersonId(0xAD))
+        fn persons(&self, name: &str) -> Vec<PersonId> {
+            match name {
+                "Ada" => vec![PersonId(0xAD)],
+                "Eve" => vec![PersonId(0xE1), PersonId(0xE2)],
+                _ => Vec::new(),
+            }
         }
     }
 
@@ -274,6 +293,10 @@ mod tests {
             Err(
                 "nobody called `Bob` is in; use their id (p-1f), which `ecumene player list` shows",
             ),
+        );
+        check(
+            &mute("Eve"),
+            Err("more than one `Eve` is in: p-e1, p-e2; use the id of whom you mean"),
         );
         check(
             &mute("192.0.2.1"),

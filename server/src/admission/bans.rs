@@ -65,7 +65,7 @@ impl FromStr for Subject {
     type Err = BadSubject;
 
     fn from_str(text: &str) -> Result<Self, BadSubject> {
-        let person = || text.starts_with("p-").then(|| text.parse().ok()).flatten();
+        let person = || text.parse().ok();
         let address = || text.parse::<IpAddr>().ok().map(Self::from);
         let key = || text.parse().ok().map(Self::Key);
         let subject = person().map(Self::Person).or_else(key).or_else(address);

@@ -1,6 +1,7 @@
 //! Names that people are shown by: readable, not deceptive, told apart within a world.
 
 use protocol::limits::NAME_CHARS_MAX;
+use protocol::text::is_hidden;
 
 /// Bytes of a name as sent, before cleaning: 32 characters of four bytes and some blanks.
 const NAME_BYTES_MAX: usize = 256;
@@ -67,19 +68,6 @@ pub fn distinct(name: &str, is_taken: impl Fn(&str) -> bool) -> String {
 #[must_use]
 pub fn folded(name: &str) -> String {
     name.to_lowercase()
-}
-
-/// Control characters, blanks without width, direction marks, tags and fillers: what lets a name
-/// look like another or like nothing.
-fn is_hidden(c: char) -> bool {
-    let is_format = matches!(c,
-        '\u{00AD}' | '\u{034F}' | '\u{061C}' | '\u{115F}' | '\u{1160}' | '\u{17B4}' | '\u{17B5}'
-        | '\u{180B}'..='\u{180F}' | '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}'
-        | '\u{2060}'..='\u{206F}' | '\u{3164}' | '\u{FE00}'..='\u{FE0F}' | '\u{FEFF}'
-        | '\u{FFA0}' | '\u{FFF0}'..='\u{FFFB}' | '\u{1BCA0}'..='\u{1BCA3}'
-        | '\u{1D173}'..='\u{1D17A}' | '\u{E0000}'..='\u{E0FFF}' | '\u{F0000}'..='\u{10FFFF}'
-        | '\u{E000}'..='\u{F8FF}');
-    c.is_control() || is_format
 }
 
 #[cfg(test)]

@@ -93,7 +93,8 @@ impl Parts {
         old.into_iter().for_each(|person| self.forget(person));
     }
 
-    fn forget(&mut self, person: PersonId) {
+    /// Forgets what a person's broken upload left.
+    pub fn forget(&mut self, person: PersonId) {
         if let Some(idle) = self.idle.remove(&person) {
             self.bytes -= idle.partial.got();
         }

@@ -32,7 +32,7 @@ pub fn reply(reply: &AdminReply, now_s: u64) -> String {
         ),
         AdminReply::Shards(shards) => list_shards(shards),
         AdminReply::Audit(entries) => list_audit(entries, now_s),
-        AdminReply::Assets(assets) => list_assets(assets, now_s),
+        AdminReply::Assets { assets, of } => list_assets(assets, *of, now_s),
         AdminReply::Reloaded { applied, restart } => reloaded(applied, restart),
         AdminReply::Verified { records, problems } => verified(*records, problems),
     }
@@ -109,8 +109,8 @@ fn list_tokens(tokens: &[TokenRecord], now_s: u64) -> String {
     table(["ID", "ROLE", "FOR", "STATE", "NOTE"], tokens.iter().map(row))
 }
 
-fn list_assets(assets: &[SharedAsset], now_s: u64) -> String {
-    if assets.is_empty() {
+fn list_assets(assets: &[SharedAsset], of: usize, now_s: u64) -> String {
+    if assets.is_empty() && of == 0 {
         return "nobody shares anything\n".to_owned();
     }
     let row = |asset: &SharedAsset| {
@@ -125,7 +125,13 @@ fn list_assets(assets: &[SharedAsset], now_s: u64) -> String {
             asset.name.clone(),
         ]
     };
-    table(["HASH", "OWNER", "FOR", "BYTES", "TYPE", "LEFT", "NAME"], assets.iter().map(row))
+    let head = ["HASH", "OWNER", "FOR", "BYTES", "TYPE", "LEFT", "NAME"];
+    let mut text = table(head, assets.iter().map(row));
+    let shown = assets.len();
+    if shown < of {
+        text += &format!("{shown} of {of}; --last N shows more, --owner ID one person's alone\n");
+    }
+    text
 }
 
 fn list_shards(shards: &[ShardStatus]) -> String {
@@ -271,7 +277,8 @@ mod tests {
             audience: "everyone".to_owned(),
             until_s: 4_600,
         };
-        let text = reply(&AdminReply::Assets(vec![asset]), 1_000);
+        let text = reply(&AdminReply::Assets { assets: vec![asset], of: 2 }, 1_000);
+        assert!(text.ends_with("\n1 of 2; --last N shows more, --owner ID one person's alone\n"));
         let row = text.lines().nth(1).unwrap();
         assert!(row.starts_with(&"ab".repeat(32)), "{text}");
         assert!(row.contains("  p-1f   everyone  40000  image/png  1h    hat.png"), "{text}");
@@ -281,7 +288,8 @@ mod tests {
     fn empty_lists_say_so() {
         assert_eq!(reply(&AdminReply::Bans(Vec::new()), 0), "nobody is banned\n");
         assert_eq!(reply(&AdminReply::Players(Vec::new()), 0), "nobody is in\n");
-        assert_eq!(reply(&AdminReply::Assets(Vec::new()), 0), "nobody shares anything\n");
+        let none = AdminReply::Assets { assets: Vec::new(), of: 0 };
+        assert_eq!(reply(&none, 0), "nobody shares anything\n");
         let nothing = AdminReply::Reloaded { applied: Vec::new(), restart: Vec::new() };
         assert_eq!(reply(&nothing, 0), "nothing changed\n");
     }

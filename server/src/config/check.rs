@@ -2,6 +2,7 @@
 
 use core::net::SocketAddr;
 
+use protocol::asset::is_media;
 use toml::Value;
 
 /// What values a setting takes.
@@ -9,6 +10,11 @@ use toml::Value;
 pub enum Kind {
     /// Text of at most so many characters, on one line.
     Text {
+        /// Most characters.
+        chars_max: usize,
+    },
+    /// Media types and families of them, with commas between, in text of at most so many characters.
+    Media {
         /// Most characters.
         chars_max: usize,
     },
@@ -56,6 +62,19 @@ impl Kind {
                 }
                 Ok(value)
             }
+            (Self::Media { chars_max }, Value::String(text)) => {
+                let is_known = |media: &str| match media.strip_suffix("/*") {
+                    Some(family) => is_media(&format!("{family}/x")),
+                    None => is_media(media),
+                };
+                if let Some(wrong) = media_types(text).find(|media| !is_known(media)) {
+                    return Err(format!(
+                        "names `{wrong}`, which is no media type such as `image/png` and no family \
+                         of them such as `image/*`"
+                    ));
+                }
+                Self::Text { chars_max }.check(value)
+            }
             (Self::Choice(words), Value::String(text)) if words.contains(&text.as_str()) => {
                 Ok(value)
             }
@@ -81,7 +100,7 @@ impl Kind {
     pub(super) fn read(self, text: &str) -> Value {
         let text = text.trim();
         match self {
-            Self::Text { .. } | Self::Choice(_) | Self::Address => {
+            Self::Text { .. } | Self::Media { .. } | Self::Choice(_) | Self::Address => {
                 // Quotes are allowed, as in the file, but not needed.
                 let quoted = text.len() >= 2 && text.starts_with('"') && text.ends_with('"');
                 let parsed = quoted.then(|| text.parse::<Value>().ok()).flatten();
@@ -98,6 +117,7 @@ impl Kind {
     pub(super) fn extremes(self) -> Vec<Value> {
         match self {
             Self::Text { chars_max } => vec![Value::String("x".repeat(chars_max))],
+            Self::Media { .. } => vec![Value::String("image/*, text/plain".to_owned())],
             Self::Choice(words) => words.iter().map(|&w| Value::String(w.to_owned())).collect(),
             Self::Whole { min, max } | Self::Odd { min, max } => {
                 vec![Value::Integer(min), Value::Integer(max)]
@@ -111,6 +131,9 @@ impl Kind {
     fn expected(self) -> String {
         match self {
             Self::Text { .. } => "text in quotes".to_owned(),
+            Self::Media { .. } => {
+                "media types in quotes such as \"image/*, text/plain\"".to_owned()
+            }
             Self::Choice(words) => {
                 let quoted: Vec<_> = words.iter().map(|word| format!("\"{word}\"")).collect();
                 format!("one of {}", quoted.join(", "))
@@ -124,6 +147,11 @@ impl Kind {
             }
         }
     }
+}
+
+/// Returns the media types in a setting of them.
+pub fn media_types(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').map(str::trim).filter(|media| !media.is_empty())
 }
 
 #[cfg(test)]
@@ -155,6 +183,25 @@ mod tests {
         let real = Kind::Real { min: 0.5, max: 2.0 };
         assert_eq!(refused(real, "3"), "is 3.0, must be a number from 0.5 to 2");
         assert_eq!(refused(real, "nan"), "is nan, must be a number from 0.5 to 2");
+    }
+
+    #[test]
+    fn media_types_are_types_or_families() {
+        let media = Kind::Media { chars_max: 40 };
+        for good in ["", "image/*, model/gltf-binary", " text/plain ,"] {
+            assert!(media.check(media.read(good)).is_ok(), "{good}");
+        }
+        let why =
+            "which is no media type such as `image/png` and no family of them such as `image/*`";
+        for bad in ["image", "png", "*/*", "image/*.png", "/*"] {
+            assert_eq!(
+                refused(media, &format!("text/plain, {bad}")),
+                format!("names `{bad}`, {why}")
+            );
+        }
+        assert_eq!(refused(media, "7"), format!("names `7`, {why}"),);
+        let long = ["text/plain"; 5].join(",");
+        assert_eq!(refused(media, &long), "is 54 characters long, at most 40");
     }
 
     #[test]

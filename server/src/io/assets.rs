@@ -5,6 +5,7 @@
 
 pub mod streams;
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
@@ -14,7 +15,7 @@ use protocol::message::asset::{AssetAudience, AssetFound, AssetWhy, OfferAsset};
 use protocol::rules::RuleBook;
 use tokio::sync::Semaphore;
 
-use crate::admin::SharedAsset;
+use crate::admin::{ASSETS_LISTED_MAX, SharedAsset};
 use crate::admission::Role;
 use crate::admission::access::Access;
 use crate::admission::rates::Rate;
@@ -26,8 +27,12 @@ use crate::io::lobby::for_each_record;
 use crate::status::names::AssetMetrics;
 use crate::store::{Batch, Number, Store, StoreError, Stored, Tree};
 
-/// Assets handed out at once: each holds up to 16 MB, a quarter of a gigabyte in all.
+/// Assets of people handed out at once: each holds up to 16 MB, a quarter of a gigabyte in all.
 const FETCHES_MAX: usize = 16;
+
+/// Contents on their way to the disk at once: each takes up to a quarter of the store's queue, and
+/// what people do in the world must find room there.
+const KEPT_AT_ONCE: usize = 1;
 
 /// Grants removed in one batch: two changes each, half of what a batch may hold.
 const REMOVED_MAX: usize = crate::store::BATCH_CHANGES_MAX / 4;
@@ -47,6 +52,8 @@ pub struct Shelf {
     /// What is being handed out, so that many who fetch the same share one copy.
     lent: Mutex<BTreeMap<GrantId, Weak<[u8]>>>,
     fetches: Arc<Semaphore>,
+    /// Whose content goes to the store, one after another.
+    keeping: Arc<Semaphore>,
     metrics: AssetMetrics,
 }
 
@@ -148,10 +155,11 @@ impl Shelf {
             parts: Mutex::default(),
             lent: Mutex::default(),
             fetches: Arc::new(Semaphore::new(FETCHES_MAX)),
+            keeping: Arc::new(Semaphore::new(KEPT_AT_ONCE)),
             metrics: AssetMetrics::default(),
         };
         // Nobody can be given what an erased person shared; here it makes room.
-        shelf.remove_all(&lost)?;
+        shelf.remove_all(&mut shelf.ledger(), &lost)?;
         Ok(Arc::new(shelf))
     }
 
@@ -182,9 +190,12 @@ impl Shelf {
     fn offer(self: &Arc<Self>, visitor: Visitor, offer: OfferAsset) -> Result<Taken, AssetWhy> {
         let (limits, now_s) = (self.limits(), clock::unix_s());
         let id = (offer.hash, visitor.person);
+        let is_own = self.ledger().own(id, now_s).is_some();
+        // Of somebody who was erased a grant may stand for a moment without its bytes.
+        let has_bytes = is_own && self.bytes_of(id)?.is_some();
         let mut ledger = self.ledger();
         let grant = ledger.judge(visitor, &offer, &limits, now_s)?;
-        if let Some(own) = ledger.own(id, now_s) {
+        if let Some(own) = ledger.own(id, now_s).filter(|_| has_bytes) {
             if own.length != offer.length {
                 return Err(AssetWhy::Corrupt);
             }
@@ -200,16 +211,22 @@ impl Shelf {
         Ok(Taken::Wanted(Upload { shelf, visitor, offer, partial: Some(partial) }))
     }
 
-    /// Keeps what was sent, if all of it came and is what was offered.
+    /// Keeps what was sent, if all of it came and is what was offered. Bytes that came too early,
+    /// while the store is busy, are remembered like those of a broken upload.
     fn finish(&self, mut upload: Upload) -> Result<(u64, Number), AssetWhy> {
-        let Some(partial) = upload.partial.take() else { return Err(AssetWhy::Corrupt) };
+        let Some(partial) = &upload.partial else { return Err(AssetWhy::Corrupt) };
         if !partial.is_whole() {
-            let got = partial.got();
-            upload.partial = Some(partial);
-            return Err(AssetWhy::Short { got });
+            return Err(AssetWhy::Short { got: partial.got() });
         }
-        self.parts().end(upload.visitor.person, partial.got());
-        let content = partial.finish().ok().flatten().ok_or(AssetWhy::Corrupt)?;
+        let content = partial.clone().finish().ok().flatten();
+        let kept = content.ok_or(AssetWhy::Corrupt).and_then(|it| self.keep(&upload, it));
+        if !matches!(kept, Err(AssetWhy::TooMany { .. })) {
+            upload.forget();
+        }
+        kept
+    }
+
+    fn keep(&self, upload: &Upload, content: Vec<u8>) -> Result<(u64, Number), AssetWhy> {
         let (limits, now_s) = (self.limits(), clock::unix_s());
         let id = (upload.offer.hash, upload.visitor.person);
         let visitor = self.visitor(upload.visitor.person, upload.visitor.role);
@@ -232,26 +249,38 @@ impl Shelf {
     ) -> Result<Number, AssetWhy> {
         let mut batch = Batch::new();
         rows::put(&mut batch, id, grant, content);
-        self.store.append(batch).map_err(|error| {
-            tracing::error!(%error, "a shared asset cannot be kept");
-            AssetWhy::Store
-        })
+        self.store.append(batch).map_err(not_written)
+    }
+
+    /// Returns what the world itself gives to everyone.
+    fn published(&self, hash: ContentHash) -> Option<Content> {
+        self.published.get(&hash).cloned()
     }
 
     /// Returns the content of this hash if `person` may have it now. Nothing says as little about
     /// content that is not there as about content that is not for them.
     fn find(&self, hash: ContentHash, person: PersonId) -> Result<Option<Content>, AssetWhy> {
-        if let Some(content) = self.published.get(&hash) {
-            return Ok(Some(content.clone()));
+        if let Some(content) = self.published(hash) {
+            return Ok(Some(content));
         }
-        let found = {
+        let found: Vec<(GrantId, Grant)> = {
             let ledger = self.ledger();
-            ledger.find(hash, person, clock::unix_s()).map(|(id, grant)| (id, grant.clone()))
+            let found = ledger.find(hash, person, clock::unix_s());
+            found.map(|(id, grant)| (id, grant.clone())).collect()
         };
-        let Some((id, grant)) = found else { return Ok(None) };
-        let Some(bytes) = self.bytes_of(id)? else { return Ok(None) };
-        let Grant { length, media, name, until_s, .. } = grant;
-        Ok(Some(Content { head: AssetFound { length, media, name, until: Some(until_s) }, bytes }))
+        let mut trouble = Ok(None);
+        for (id, Grant { length, media, name, until_s, .. }) in found {
+            // That one was erased meanwhile, or is damaged, says nothing about the others.
+            match self.bytes_of(id) {
+                Ok(Some(bytes)) => {
+                    let head = AssetFound { length, media, name, until: Some(until_s) };
+                    return Ok(Some(Content { head, bytes }));
+                }
+                Ok(None) => {}
+                Err(why) => trouble = Err(why),
+            }
+        }
+        trouble
     }
 
     fn bytes_of(&self, id: GrantId) -> Result<Option<Arc<[u8]>>, AssetWhy> {
@@ -283,7 +312,7 @@ impl Shelf {
         }
         let mut batch = Batch::new();
         rows::delete(&mut batch, id);
-        let number = self.store.append(batch).map_err(|_| AssetWhy::Store)?;
+        let number = self.store.append(batch).map_err(not_written)?;
         ledger.remove(id);
         self.show(&ledger);
         Ok(Some(number))
@@ -292,15 +321,20 @@ impl Shelf {
     /// Removes what is over, and what broken uploads left long ago. For every minute or so: nobody
     /// is given what is over in between.
     pub fn sweep(&self) {
-        let now_s = clock::unix_s();
+        self.sweep_at(clock::unix_s());
+    }
+
+    fn sweep_at(&self, now_s: u64) {
         self.parts().forget_old(now_s);
-        let over = self.ledger().expired(now_s);
-        match self.remove_all(&over) {
+        // Under one lock: what is offered anew in between is not over any more.
+        let mut ledger = self.ledger();
+        let over = ledger.expired(now_s);
+        match self.remove_all(&mut ledger, &over) {
             Ok(_) if over.is_empty() => {}
             Ok(_) => tracing::info!(assets = over.len(), "assets whose time was over are removed"),
             Err(error) => tracing::error!(%error, "assets whose time is over cannot be removed"),
         }
-        self.show(&self.ledger());
+        self.show(&ledger);
     }
 
     /// Removes everything of this hash, or one owner's; returns how much there was.
@@ -308,16 +342,33 @@ impl Shelf {
     /// # Errors
     /// The store's.
     pub fn remove(&self, hash: ContentHash, owner: Option<PersonId>) -> Result<usize, StoreError> {
-        let found = self.ledger().of(hash, owner);
-        let removed = self.remove_all(&found)?;
-        self.show(&self.ledger());
+        let mut ledger = self.ledger();
+        let found = ledger.of(hash, owner);
+        let removed = self.remove_all(&mut ledger, &found)?;
+        self.show(&ledger);
         Ok(removed)
     }
 
-    fn remove_all(&self, ids: &[GrantId]) -> Result<usize, StoreError> {
+    /// Takes everything off the shelf that a person shares or was sending, so that nobody is given
+    /// it; they must not be in the world.
+    ///
+    /// # Errors
+    /// The store's; call again.
+    pub fn forget(&self, person: PersonId) -> Result<(), StoreError> {
+        self.parts().forget(person);
+        {
+            let mut ledger = self.ledger();
+            let theirs = ledger.of_owner(person);
+            self.remove_all(&mut ledger, &theirs)?;
+            self.show(&ledger);
+        }
+        self.lent.lock().unwrap_or_else(PoisonError::into_inner).retain(|id, _| id.1 != person);
+        Ok(())
+    }
+
+    fn remove_all(&self, ledger: &mut Ledger, ids: &[GrantId]) -> Result<usize, StoreError> {
         let mut removed = 0;
         for ids in ids.chunks(REMOVED_MAX) {
-            let mut ledger = self.ledger();
             let mut batch = Batch::new();
             ids.iter().for_each(|&id| rows::delete(&mut batch, id));
             self.store.append(batch)?;
@@ -326,9 +377,10 @@ impl Shelf {
         Ok(removed)
     }
 
-    /// Returns everything that people share, for operators.
+    /// Returns the `last` that everybody or one person shares, in the order of content, and how many
+    /// there are in all; for operators.
     #[must_use]
-    pub fn list(&self) -> Vec<SharedAsset> {
+    pub fn list(&self, owner: Option<PersonId>, last: u32) -> (Vec<SharedAsset>, usize) {
         let row = |(&(hash, owner), grant): (&GrantId, &Grant)| SharedAsset {
             hash: hash.to_string(),
             owner,
@@ -343,13 +395,30 @@ impl Shelf {
             },
             until_s: grant.until_s,
         };
-        self.ledger().iter().map(row).collect()
+        let last = last.min(ASSETS_LISTED_MAX) as usize;
+        let ledger = self.ledger();
+        let wanted = ledger.iter().filter(|(id, _)| owner.is_none_or(|owner| owner == id.1));
+        let mut wanted: Vec<_> = wanted.collect();
+        wanted.sort_by_key(|(_, grant)| Reverse(grant.offered_s));
+        wanted.truncate(last);
+        wanted.sort_by_key(|(id, _)| **id);
+        (wanted.into_iter().map(row).collect(), ledger.len())
     }
 
     fn show(&self, ledger: &Ledger) {
         self.metrics.assets.set(ledger.len() as f64);
         self.metrics.size_bytes.set(ledger.bytes() as f64);
     }
+}
+
+/// Returns what whoever shares is told when the store takes nothing.
+#[expect(clippy::needless_pass_by_value, reason = "used as a function to map with")]
+fn not_written(error: StoreError) -> AssetWhy {
+    if matches!(error, StoreError::Busy { .. }) {
+        return AssetWhy::TooMany { retry_ms: SENDING_RETRY_MS };
+    }
+    tracing::error!(%error, "what people share cannot be written");
+    AssetWhy::Store
 }
 
 impl std::fmt::Debug for Shelf {

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::admin::AdminReply;
 use crate::audit::{self, AuditEntry, Trail};
 use crate::io::clock;
-use crate::io::lobby::{damaged, for_each_record};
+use crate::io::lobby::for_each_record;
 use crate::rows;
 use crate::store::{Key, Store, StoreError, Tree};
 
@@ -37,6 +37,7 @@ impl Auditor {
             let mut trail = self.trail.lock().unwrap_or_else(PoisonError::into_inner);
             let (entry, batch) = trail.begin(clock::unix_ms(), who, what);
             self.store.append(batch)?;
+            trail.keep(&entry);
             entry
         };
         self.store.flush().await?;
@@ -53,18 +54,26 @@ impl Auditor {
     }
 }
 
-/// Returns what was written down, oldest first.
+/// Returns what was written down, oldest first, without entries that cannot be read.
 ///
 /// # Errors
-/// When it cannot be read.
+/// The store's.
 pub fn entries(store: &dyn Store) -> Result<Vec<AuditEntry>, StoreError> {
-    let mut entries = Vec::new();
+    let (mut entries, mut unread) = (Vec::new(), 0_u64);
     for_each_record(store, Tree::Audit, &Key::space(Key::TIME), |_, stored| {
-        if let Some(record) = stored.live() {
-            entries.push(rows::read_audit(&record).map_err(|bad| damaged(&bad))?);
+        match stored.live().map(|record| rows::read_audit(&record)) {
+            Some(Ok(entry)) => entries.push(entry),
+            Some(Err(_)) => unread += 1,
+            None => {}
         }
         Ok(())
     })?;
+    if 0 < unread {
+        tracing::warn!(
+            unread,
+            "entries of the audit cannot be read and are left alone: damaged, or newer than this program"
+        );
+    }
     entries.sort_unstable_by_key(|entry| entry.number);
     Ok(entries)
 }
@@ -84,7 +93,7 @@ pub fn reply(store: &dyn Store, last: u32) -> AdminReply {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::MemoryStore;
+    use crate::store::{Batch, MemoryStore, Record};
 
     fn run<T>(future: impl Future<Output = T>) -> T {
         tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
@@ -105,6 +114,12 @@ mod tests {
         assert_eq!(outcomes(), ["done", "begun"]);
         let AdminReply::Audit(last) = reply(&*store, 1) else { panic!("a list") };
         assert_eq!((last.len(), last[0].number), (1, 2));
+        // One that cannot be read hides no other, and keeps no server from starting.
+        let mut batch = Batch::new();
+        let damaged = Record { owner: None, kind: 0x0105, version: 1, value: b"{".to_vec() };
+        batch.put(Tree::Audit, Key::time(1, 1), damaged);
+        store.append(batch).unwrap();
+        assert_eq!(outcomes(), ["done", "begun"]);
         let again = Auditor::open(Arc::<MemoryStore>::clone(&store)).unwrap();
         let third = run(again.begin("uid 5".into(), "reload".into())).unwrap();
         assert_eq!(third.number, 3, "numbers go on after a restart");

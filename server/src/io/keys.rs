@@ -93,12 +93,12 @@ impl KeyFolder {
         Ok(())
     }
 
-    /// Destroys a person's key and enters its name in the ledger, durably; without a key nothing
-    /// happens.
+    /// Destroys a person's key and enters its name in the ledger, durably; returns whether there was
+    /// one.
     ///
     /// # Errors
     /// When a file cannot be changed. The erasure goes on with the next call or start.
-    pub fn erase(&self, person: PersonId) -> Result<(), StoreError> {
+    pub fn erase(&self, person: PersonId) -> Result<bool, StoreError> {
         let mut state = self.lock();
         state.cached.remove(&person);
         let (path, erasing) = (self.path(person), self.erasing_path(person));
@@ -107,7 +107,10 @@ impl KeyFolder {
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) => return Err(io_error("cannot erase", &path, &error)),
         }
-        if erasing.exists() { self.finish(&mut state, &erasing) } else { Ok(()) }
+        if !erasing.exists() {
+            return Ok(false);
+        }
+        self.finish(&mut state, &erasing).map(|()| true)
     }
 
     /// Returns the names of all destroyed keys.

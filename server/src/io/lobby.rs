@@ -13,6 +13,7 @@ use protocol::message::client::Hello;
 use protocol::message::server::Greeting;
 use protocol::rules::Thing;
 use protocol::units::{Position, Yaw};
+use tokio::runtime::Handle;
 
 use crate::admission::access::Access;
 use crate::admission::bans::Subject;
@@ -257,14 +258,17 @@ impl Lobby {
         Ok(record)
     }
 
-    /// Erases what is kept of somebody who is not in the world, as [`forget::forget`] does.
+    /// Erases what is kept of somebody who is not in the world, as [`forget::forget`] does, and takes
+    /// what they share off the shelf. To be called from a thread that may wait.
     ///
     /// # Errors
     /// The store's; call again.
     pub fn forget(&self, person: PersonId) -> Result<usize, StoreError> {
         // Nobody gets a record anew between the end of the old one and that of its key.
         let mut fresh = self.fresh.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = forget::forget(&*self.store, person)?;
+        let count = forget::forget(&*self.store, person, &Handle::current())?;
+        // After it: an upload that ends until then finds no key to be kept under any more.
+        self.shelf.forget(person)?;
         fresh.retain(|record| record.person != person);
         Ok(count)
     }

@@ -34,12 +34,16 @@ use crate::io::store::backup::Backups;
 use crate::io::telemetry::Telemetry;
 use crate::io::{clock, rng};
 use crate::status::StatusBoard;
-use crate::store::retention::Schedule;
+use crate::store::retention::{Backoff, Schedule};
 use crate::token::{Mint, from_text};
 
-/// Looks at the house from one look for guests to forget to the next: it reads everybody's records,
-/// and an hour more or less is nothing to days.
-const GUESTS_LOOKS: u64 = 60;
+/// How often guests to forget are looked for: it reads everybody's records, and an hour more or
+/// less is nothing to days.
+const GUESTS_LOOKED_AT: Duration = Duration::from_secs(3_600);
+
+/// What to do about a scheduled backup that failed.
+const BACKUP_ADVICE: &str = "if room is short, free some, keep fewer backups (store.backup_keep_*) \
+    or put them elsewhere (store.backup_dir)";
 
 /// How often it is looked at whether a backup is due, and how large the store is.
 const HOUSE_LOOKED_AT: Duration = Duration::from_secs(60);
@@ -100,8 +104,8 @@ pub struct Host {
 struct Names<'a>(&'a Directory);
 
 impl NameLookup for Names<'_> {
-    fn person(&self, name: &str) -> Option<PersonId> {
-        self.0.named(name).first().copied()
+    fn persons(&self, name: &str) -> Vec<PersonId> {
+        self.0.named(name)
     }
 }
 
@@ -139,23 +143,50 @@ impl Host {
     }
 
     /// Measures the store, removes assets whose time is over, makes and removes backups and forgets
-    /// guests as the settings say, until dropped.
+    /// guests as the settings say, until dropped. None of these waits for another.
     pub async fn keep_house(self) {
-        for look in 0_u64.. {
-            if look.is_multiple_of(GUESTS_LOOKS) {
+        tokio::join!(self.look_after_the_store(), self.look_after_backups(), async {
+            loop {
                 self.forget_guests().await;
+                tokio::time::sleep(GUESTS_LOOKED_AT).await;
             }
+        });
+    }
+
+    async fn look_after_the_store(&self) {
+        loop {
             let host = self.clone();
-            let made = tokio::task::spawn_blocking(move || {
-                host.board.note_store_bytes(host.store.bytes());
+            let looked = tokio::task::spawn_blocking(move || {
                 host.lobby.shelf.sweep();
-                host.scheduled().run(&host.store, clock::unix_s())
+                host.board.note_store_bytes(host.store.bytes());
             });
-            match made.await {
-                Ok(Ok(Some(path))) => tracing::info!(path = %path.display(), "backed up"),
-                Ok(Ok(None)) => {}
-                Ok(Err(error)) => error!(%error, "the scheduled backup failed"),
-                Err(error) => error!(%error, "the scheduled backup ended early"),
+            if let Err(error) = looked.await {
+                error!(%error, "the look at the store ended early");
+            }
+            tokio::time::sleep(HOUSE_LOOKED_AT).await;
+        }
+    }
+
+    async fn look_after_backups(&self) {
+        let mut backoff = Backoff::default();
+        loop {
+            let now_s = clock::unix_s();
+            if backoff.may_try(now_s) {
+                let host = self.clone();
+                let made = move || host.scheduled().run(&host.store, now_s);
+                match tokio::task::spawn_blocking(made).await {
+                    Ok(Ok(made)) => {
+                        backoff.succeed();
+                        if let Some(path) = made {
+                            tracing::info!(path = %path.display(), "backed up");
+                        }
+                    }
+                    Ok(Err(error)) => {
+                        let retry_s = backoff.fail(now_s);
+                        error!(%error, retry_s, "the scheduled backup failed; {BACKUP_ADVICE}");
+                    }
+                    Err(error) => error!(%error, "the scheduled backup ended early"),
+                }
             }
             tokio::time::sleep(HOUSE_LOOKED_AT).await;
         }
@@ -194,7 +225,7 @@ impl Host {
             return None;
         }
         let target = audit::target(request).and_then(|who| match who {
-            Who::Subject(subject) => Some(subject.to_string()),
+            Who::Subject(subject) => Some(audit::subject(subject)),
             Who::Name(_) => self.person(who).ok().map(|person| person.to_string()),
         });
         let what = audit::words(request, target.as_deref());
@@ -212,7 +243,10 @@ impl Host {
         let reply = match request {
             AdminRequest::Status => AdminReply::Status(Box::new(self.board.read())),
             AdminRequest::ShardList => AdminReply::Shards(self.board.read().shards),
-            AdminRequest::AssetList => AdminReply::Assets(self.lobby.shelf.list()),
+            AdminRequest::AssetList { owner, last } => {
+                let (assets, of) = self.lobby.shelf.list(*owner, *last);
+                AdminReply::Assets { assets, of }
+            }
             AdminRequest::AssetRemove { hash, owner } => self.remove_asset(hash, *owner).await,
             AdminRequest::PlayerList => match self.gateway.send(ListPlayers).await {
                 Ok(players) => AdminReply::Players(players),
@@ -323,7 +357,7 @@ impl Host {
             | AdminRequest::Verify
             | AdminRequest::Audit { .. }
             | AdminRequest::ShardList
-            | AdminRequest::AssetList
+            | AdminRequest::AssetList { .. }
             | AdminRequest::AssetRemove { .. } => {}
         }
     }

@@ -277,7 +277,7 @@ impl Store for SledStore {
         self.shared.keys.enroll(person)
     }
 
-    fn erase(&self, person: PersonId) -> Result<(), StoreError> {
+    fn erase(&self, person: PersonId) -> Result<bool, StoreError> {
         self.shared.keys.erase(person)
     }
 }

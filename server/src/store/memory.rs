@@ -222,9 +222,8 @@ impl Store for MemoryStore {
         Ok(())
     }
 
-    fn erase(&self, person: PersonId) -> Result<(), StoreError> {
-        lock(&self.keys.0).keys.remove(&person);
-        Ok(())
+    fn erase(&self, person: PersonId) -> Result<bool, StoreError> {
+        Ok(lock(&self.keys.0).keys.remove(&person).is_some())
     }
 }
 

@@ -1,4 +1,4 @@
-//! Which backups to make and which to keep: a policy as plain data and plain functions.
+//! Which backups to make and when, and which to keep: a policy as plain data and plain functions.
 //!
 //! Times are seconds since 1970. The newest backup of each of the last hours, days and weeks that
 //! have one is kept; whoever calls removes the rest.
@@ -31,6 +31,40 @@ impl Default for Schedule {
 const HOUR_S: u64 = 3_600;
 const DAY_S: u64 = 24 * HOUR_S;
 const WEEK_S: u64 = 7 * DAY_S;
+
+/// Seconds after which a backup that failed is tried again, the first time.
+const RETRY_S_MIN: u64 = 60;
+
+/// Seconds between two tries at most: a disk that was made room on has its backup within the hour.
+const RETRY_S_MAX: u64 = HOUR_S;
+
+/// When a backup that failed is tried again: each time after twice as long.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Backoff {
+    wait_s: u64,
+    failed_s: u64,
+}
+
+impl Backoff {
+    /// Returns whether to try at `now`.
+    #[must_use]
+    pub const fn may_try(self, now: u64) -> bool {
+        // Before the failure: the clock was set back.
+        now < self.failed_s || self.failed_s.saturating_add(self.wait_s) <= now
+    }
+
+    /// Notes a failure at `now`; returns the seconds until the next try.
+    pub fn fail(&mut self, now: u64) -> u64 {
+        let wait_s = self.wait_s.saturating_mul(2).clamp(RETRY_S_MIN, RETRY_S_MAX);
+        *self = Self { wait_s, failed_s: now };
+        wait_s
+    }
+
+    /// Notes that nothing is wrong any more.
+    pub fn succeed(&mut self) {
+        *self = Self::default();
+    }
+}
 
 impl Schedule {
     /// Returns whether a backup is due at `now` if these were made.
@@ -83,6 +117,19 @@ mod tests {
             assert_eq!(KEEP.is_due(made, now), due, "{made:?} at {now}");
         }
         assert!(!Schedule { every_s: 0, ..KEEP }.is_due(&[], 5));
+    }
+
+    #[test]
+    fn what_fails_is_tried_again_after_twice_as_long_up_to_an_hour() {
+        let mut backoff = Backoff::default();
+        assert!(backoff.may_try(0));
+        let waits = [60, 120, 240, 480, 960, 1_920, 3_600, 3_600];
+        assert_eq!(waits.map(|_| backoff.fail(1_000)), waits);
+        assert!(!backoff.may_try(1_000) && !backoff.may_try(4_599) && backoff.may_try(4_600));
+        assert!(backoff.may_try(999), "the clock was set back");
+        backoff.succeed();
+        assert!(backoff.may_try(1_000));
+        assert_eq!(backoff.fail(1_000), 60);
     }
 
     #[test]

@@ -201,7 +201,6 @@ fn a_cut_transfer_goes_on_where_it_stopped() -> Result<()> {
         // A second one beside it is refused, and harms it not.
         let mut other = Stream::open(&raw, &offer(b"other").into()).await?;
         let refused = other.reply().await?;
-        let is_busy = |why| matches!(why, AssetWhy::TooMany { .. });
         assert!(matches!(&refused, AssetReply::AssetRefused(it) if is_busy(it.why)), "{refused:?}");
         stream.send.write_all(&content[..700_000]).await?;
         // Ended early, so that all that was sent is taken in; a reset may overtake it.
@@ -413,6 +412,48 @@ fn promises_and_rubbish_cost_next_to_nothing_and_end() -> Result<()> {
         share(&ada, b"fine", AssetAudience::Everyone).await?;
         Ok(())
     })
+}
+
+/// Fetches handed out at once, and of one client.
+const TURNS: (usize, usize) = (16, 2);
+
+#[test]
+fn the_rules_take_no_turn_from_those_who_come_in() -> Result<()> {
+    run(async {
+        let server = server()?;
+        let ada = Guest::join(&server, "Ada").await?;
+        let hash = share(&ada, &noise(8_000_000, 9), AssetAudience::Everyone).await?;
+        let request = || AssetRequest::from(FetchAsset { hash, offset: 0 });
+        let mut clients = Vec::new();
+        for _ in 0..=TURNS.0 / TURNS.1 {
+            clients.push(Raw::enter(&server).await?);
+        }
+        let [newcomer, slow @ ..] = clients.as_slice() else { bail!("some clients") };
+        // They take the head of what they fetch, and then nothing.
+        let mut held = Vec::new();
+        for raw in slow.iter().flat_map(|raw| vec![raw; TURNS.1]) {
+            let mut stream = Stream::open(raw, &request()).await?;
+            let found = stream.reply().await?;
+            assert!(matches!(found, AssetReply::AssetFound(_)), "{found:?}");
+            held.push(stream);
+        }
+        let mut waiting = Stream::open(newcomer, &request()).await?;
+        let rules = RuleBook::starter().hash();
+        let request = FetchAsset { hash: rules, offset: 0 }.into();
+        let mut fetching = Stream::open(newcomer, &request).await?;
+        tokio::select! {
+            found = fetching.reply() => {
+                let found = found?;
+                assert!(matches!(found, AssetReply::AssetFound(_)), "{found:?}");
+            }
+            reply = waiting.reply() => bail!("there was a turn left: {reply:?}"),
+        }
+        Ok(())
+    })
+}
+
+const fn is_busy(why: AssetWhy) -> bool {
+    matches!(why, AssetWhy::TooMany { .. })
 }
 
 #[test]

@@ -5,13 +5,16 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use protocol::close::CloseCode;
-use protocol::ids::{EntityId, PersonId};
-use protocol::io::{ConnectError, ConnectOptions};
+use protocol::ids::{ContentHash, EntityId, PersonId};
+use protocol::io::{AssetError, ConnectError, ConnectOptions, Sharing};
+use protocol::message::asset::AssetAudience;
 use protocol::message::common::Lending;
 use protocol::rules::{Act, Verb};
 use protocol::session::{Answer, Outcome};
+use server::assets::rows as asset_rows;
 use server::io::clock::unix_s;
 use server::io::forget::record_of;
+use server::io::lobby::for_each_record;
 use server::io::store::{SledStore, StoreOptions};
 use server::people::PersonRecord;
 use server::rows;
@@ -113,6 +116,63 @@ fn the_erased_come_back_as_newcomers_and_no_backup_brings_anything_back() -> Res
     })
 }
 
+/// Returns whose grants are listed in the store of a world that nobody runs.
+fn sharers(world: &Path) -> Result<Vec<PersonId>> {
+    let store = SledStore::open(world, StoreOptions::default(), &mut |_, _| {})?;
+    let mut found = Vec::new();
+    for_each_record(&store, Tree::Assets, &asset_rows::grants_prefix(), |key, _| {
+        found.extend(asset_rows::grant_id(key).map(|(_, owner)| owner));
+        Ok(())
+    })?;
+    store.close()?;
+    Ok(found)
+}
+
+#[test]
+fn what_the_erased_share_goes_with_them_and_can_be_shared_anew() -> Result<()> {
+    run(async {
+        let mut server = server()?;
+        let (ada, ben) = (options(&server, "Ada")?, options(&server, "Ben")?);
+        let as_ada = Guest::enter(&server, ada.clone()).await?;
+        let as_ben = Guest::enter(&server, ben).await?;
+        let cleo = Guest::join(&server, "Cleo").await?;
+        let share = async |guest: &Guest, bytes: &[u8]| -> Result<ContentHash> {
+            let all = AssetAudience::Everyone;
+            let sharing = Sharing::new(bytes, ("image/png", "hat.png"), all, 0)?;
+            guest.client.assets().share(&sharing, |_, _| {}).await?;
+            Ok(sharing.offer.hash)
+        };
+        let fetch = async |hash| cleo.client.assets().fetch(hash, |_, _| {}).await;
+        let (of_both, of_ada) = (share(&as_ada, b"a hat").await?, share(&as_ada, b"mine").await?);
+        share(&as_ben, b"a hat").await?;
+        let (person, of_ben) = (as_ada.person(), as_ben.person());
+
+        server.ask(&["player", "erase", &person.to_string(), "--yes"])?;
+        assert_eq!(fetch(of_ada).await, Err(AssetError::Withheld));
+        assert_eq!(fetch(of_both).await?.bytes, b"a hat", "as Ben shares it");
+        let list = server.ask(&["asset", "list"])?;
+        assert!(!list.contains(&person.to_string()), "{list}");
+
+        let newcomer = Guest::enter(&server, ada).await?;
+        assert_eq!(newcomer.person(), person);
+        share(&newcomer, b"mine").await?;
+        assert_eq!(fetch(of_ada).await?.bytes, b"mine");
+        assert!(server.stop()?.success());
+        assert_eq!(sharers(&server.world())?.len(), 2);
+        server.ask(&["player", "erase", &of_ben.to_string(), "--yes"])?;
+        assert_eq!(sharers(&server.world())?, [person]);
+        Ok(())
+    })
+}
+
+/// Gives somebody a key and no records, in a world that nobody runs.
+fn leave_key(world: &Path, person: PersonId) -> Result<()> {
+    let store = SledStore::open(world, StoreOptions::default(), &mut |_, _| {})?;
+    store.enroll(person)?;
+    store.close()?;
+    Ok(())
+}
+
 #[test]
 fn somebody_is_erased_while_no_server_runs() -> Result<()> {
     run(async {
@@ -132,6 +192,12 @@ fn somebody_is_erased_while_no_server_runs() -> Result<()> {
         assert!(key_file(&server.world(), person).is_file(), "and nothing was erased");
         server.ask(&["player", "erase", &person.to_string(), "--yes"])?;
         assert!(!key_file(&server.world(), person).exists());
+        // What a cut-short command left behind is something, if only a key or a role.
+        leave_key(&server.world(), person)?;
+        server.ask(&["player", "erase", &person.to_string(), "--yes"])?;
+        assert!(!key_file(&server.world(), person).exists());
+        server.ask(&["player", "role", &person.to_string(), "moderator"])?;
+        server.ask(&["player", "erase", &person.to_string(), "--yes"])?;
         let again = server.command(&["player", "erase", &person.to_string(), "--yes"])?;
         assert_eq!(again.status.code(), Some(REFUSED));
         let why = text(&again.stderr);
@@ -143,6 +209,8 @@ fn somebody_is_erased_while_no_server_runs() -> Result<()> {
         assert_ne!(newcomer.avatar(), old_avatar);
         let unknown = server.command(&["player", "erase", "p-1234", "--yes"])?;
         assert_eq!(unknown.status.code(), Some(REFUSED), "{}", text(&unknown.stdout));
+        server.ask(&["player", "role", "p-1234", "moderator"])?;
+        server.ask(&["player", "erase", "p-1234", "--yes"])?;
         Ok(())
     })
 }
@@ -154,6 +222,19 @@ fn age(world: &Path, person: PersonId, days: u64) -> Result<()> {
     let seen_s = record.seen_s - days * DAY_S;
     let mut batch = Batch::new();
     let row = rows::person_row(&PersonRecord { seen_s, ..record });
+    batch.put(Tree::People, rows::person_key(person), row);
+    store.append(batch)?;
+    store.close()?;
+    Ok(())
+}
+
+/// Adds a guest who is in everything like another one, while no server runs.
+fn add_guest(world: &Path, person: PersonId, like: PersonId) -> Result<()> {
+    let store = SledStore::open(world, StoreOptions::default(), &mut |_, _| {})?;
+    let record = record_of(&store, like)?.context("somebody who was here")?;
+    store.enroll(person)?;
+    let mut batch = Batch::new();
+    let row = rows::person_row(&PersonRecord { person, ..record });
     batch.put(Tree::People, rows::person_key(person), row);
     store.append(batch)?;
     store.close()?;
@@ -179,14 +260,18 @@ fn guests_who_stay_away_are_forgotten_and_nobody_else() -> Result<()> {
         age(&server.world(), gone, 4)?;
         age(&server.world(), back, 2)?;
         age(&server.world(), ada, 400)?;
+        // They are looked through in the order of ids: nobody is forgotten after this one.
+        let last = PersonId(u64::MAX);
+        add_guest(&server.world(), last, gone)?;
 
         server.restart()?;
-        let is_gone = async {
-            while key_file(&server.world(), gone).exists() {
+        let is_over = async {
+            while key_file(&server.world(), last).exists() {
                 tokio::time::sleep(std::time::Duration::from_millis(25)).await;
             }
         };
-        tokio::time::timeout(PATIENCE, is_gone).await.context("the guest is still kept")?;
+        tokio::time::timeout(PATIENCE, is_over).await.context("the last guest is still kept")?;
+        assert!(!key_file(&server.world(), gone).exists());
         assert!(server.stop()?.success());
         assert_eq!(stored(&server.world(), gone)?, None);
         for kept in [back, ada] {

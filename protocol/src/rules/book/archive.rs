@@ -122,6 +122,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::rules::kind::Gather;
 
     #[test]
     fn a_book_reads_back_from_its_archive_under_its_hash() {
@@ -143,6 +144,15 @@ mod tests {
         };
         assert!(entries(&|_, _| {}).is_ok());
         assert!(entries(&|kinds, _| kinds[0].stack = 0).is_err(), "a stack of none");
+        let gathered = |change: &dyn Fn(&mut Gather)| {
+            entries(&|kinds, _| {
+                kinds.iter_mut().filter_map(|kind| kind.gather.as_mut()).for_each(change);
+            })
+        };
+        assert!(gathered(&|_| {}).is_ok());
+        assert!(gathered(&|gather| gather.times = 0).is_err(), "gathered never");
+        assert!(gathered(&|gather| gather.ms = 0).is_err(), "gathered in no time");
+        assert!(gathered(&|gather| gather.ms = u32::MAX).is_err(), "gathered in an age");
         assert!(
             entries(&|kinds, _| kinds[1].name = kinds[0].name.clone()).is_err(),
             "a name twice"

@@ -39,8 +39,15 @@ const TRANSFER_TIME: Duration = Duration::from_secs(600);
 /// How long a fetch waits for its turn.
 const TURN: Duration = Duration::from_secs(10);
 
-/// Bytes read or written at a time: a stream's window.
-const PIECE_BYTES: usize = 64 * 1024;
+/// How long a fetch keeps its turn while none is free: the largest asset at 280 KB/s. A slower one
+/// goes on with its next turn; a client that begins ten times has its ten minutes all the same.
+const TURN_LASTS: Duration = Duration::from_secs(60);
+
+/// Bytes read at a time: a stream's window.
+const READ_BYTES: usize = 64 * 1024;
+
+/// Bytes written at a time: whoever takes so few within [`STALL`] does not stand still.
+const WRITTEN_BYTES: usize = 8 * 1024;
 
 /// Priority of what is handed out: behind what is said and behind ground.
 const PRIORITY: i32 = -2;
@@ -168,6 +175,9 @@ impl Stream {
             // What came is remembered: the upload goes where broken ones go.
             None => return Ok(None),
         }
+        // Until it is on disk: so little of the store's queue is ever taken by what people share.
+        let turn = timeout(TURN, Arc::clone(&self.shelf.keeping).acquire_owned()).await;
+        let _turn = turn.map_err(|_| AssetWhy::TooMany { retry_ms: TURN_RETRY_MS })?;
         let shelf = Arc::clone(&self.shelf);
         let (until, number) = aside(move || shelf.finish(upload)).await?;
         self.kept(until, number).await
@@ -179,7 +189,7 @@ impl Stream {
         loop {
             let read = timeout_at(
                 end.min(Instant::now() + STALL),
-                self.receive.read_chunk(PIECE_BYTES, true),
+                self.receive.read_chunk(READ_BYTES, true),
             );
             match read.await {
                 Ok(Ok(Some(chunk))) => {
@@ -205,6 +215,10 @@ impl Stream {
 
     async fn fetch(&mut self, fetch: FetchAsset) -> Result<Option<AssetReply>, AssetWhy> {
         let FetchAsset { hash, offset } = fetch;
+        // The world's own is in memory anyway, and nobody comes in without its rules.
+        if let Some(content) = self.shelf.published(hash) {
+            return self.hand_out(hash, offset, content).await;
+        }
         let busy = AssetWhy::TooMany { retry_ms: TURN_RETRY_MS };
         let turns = (Arc::clone(&self.turns), Arc::clone(&self.shelf.fetches));
         let turn =
@@ -218,7 +232,15 @@ impl Stream {
             self.shelf.metrics.refused.increment(1);
             return Ok(Some(AssetWithheld { hash }.into()));
         };
-        let Content { head, bytes } = content;
+        self.hand_out(hash, offset, content).await
+    }
+
+    async fn hand_out(
+        &mut self,
+        hash: ContentHash,
+        offset: u64,
+        Content { head, bytes }: Content,
+    ) -> Result<Option<AssetReply>, AssetWhy> {
         let length = head.length;
         let start = usize::try_from(offset).unwrap_or(usize::MAX);
         let rest = bytes.get(start..).ok_or(AssetWhy::Offset { length })?;
@@ -230,9 +252,11 @@ impl Stream {
 
     /// Sends bytes; returns whether all of them went out.
     async fn send_bytes(&mut self, bytes: &[u8], hash: ContentHash) -> bool {
-        let end = Instant::now() + TRANSFER_TIME;
-        for piece in bytes.chunks(PIECE_BYTES) {
-            let until = end.min(Instant::now() + STALL);
+        let began = Instant::now();
+        for piece in bytes.chunks(WRITTEN_BYTES) {
+            let others_wait = self.shelf.fetches.available_permits() == 0;
+            let lasts = if others_wait { TURN_LASTS } else { TRANSFER_TIME };
+            let until = (began + lasts).min(Instant::now() + STALL);
             match timeout_at(until, self.send.write_all(piece)).await {
                 Ok(Ok(())) => self.shelf.metrics.bytes_out.increment(piece.len() as u64),
                 Ok(Err(error)) => {

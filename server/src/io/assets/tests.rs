@@ -5,6 +5,7 @@ use protocol::asset::BadAsset;
 use super::*;
 use crate::config::Settings;
 use crate::store::MemoryStore;
+use crate::store::memory::Fault;
 
 const ADA: PersonId = PersonId(0xAD);
 const BEN: PersonId = PersonId(0xBE);
@@ -48,6 +49,10 @@ fn found(shelf: &Shelf, content: &[u8], person: PersonId) -> Option<Vec<u8>> {
     found.map(|content| content.bytes.to_vec())
 }
 
+fn all(shelf: &Shelf) -> Vec<SharedAsset> {
+    shelf.list(None, 100).0
+}
+
 fn store() -> Arc<MemoryStore> {
     let store = MemoryStore::new(1);
     store.enroll(ADA).expect("a key");
@@ -69,7 +74,35 @@ fn what_is_shared_outlives_the_shelf_and_not_its_owner() {
     store.erase(ADA).expect("erased");
     let shelf = shelf_on(&store);
     assert_eq!(found(&shelf, &words, BEN), None);
-    assert_eq!(shelf.list().len(), 1);
+    assert_eq!(all(&shelf).len(), 1);
+}
+
+#[test]
+fn the_erased_take_what_they_share_along_and_nothing_of_others() {
+    let store = store();
+    let shelf = shelf_on(&store);
+    let words = || offer(b"words", AssetAudience::Everyone);
+    for person in [ADA, BEN] {
+        share(&shelf, person, words(), b"words").expect("kept");
+    }
+    // Her key goes first: what she granted stands for a moment without its bytes.
+    assert_eq!(store.erase(ADA), Ok(true));
+    assert_eq!(found(&shelf, b"words", PersonId(1)), Some(b"words".to_vec()), "Ben's");
+    store.enroll(ADA).expect("a new key");
+    assert!(share(&shelf, ADA, words(), b"").is_err(), "the bytes are wanted again");
+    share(&shelf, ADA, words(), b"words").expect("kept");
+    let visitor = shelf.visitor(ADA, Role::Member);
+    let begun = shelf.offer(visitor, offer(b"more", AssetAudience::Owner));
+    let Ok(Taken::Wanted(mut upload)) = begun else { panic!("wanted") };
+    upload.push(b"mo").expect("room");
+    drop(upload);
+    shelf.forget(ADA).expect("written");
+    assert_eq!(all(&shelf).iter().map(|asset| asset.owner).collect::<Vec<_>>(), [BEN]);
+    assert_eq!(shelf.parts().bytes(), 0);
+    for key in [rows::grant_key, rows::content_key] {
+        let kept = |person| store.read(Tree::Assets, &key((ContentHash::of(b"words"), person)));
+        assert_eq!((kept(ADA), kept(BEN).map(|it| it.is_some())), (Ok(None), Ok(true)));
+    }
 }
 
 #[test]
@@ -106,6 +139,37 @@ fn a_broken_upload_goes_on_and_ends_once() {
 }
 
 #[test]
+fn a_busy_store_costs_nobody_what_they_sent() {
+    let store = store();
+    let shelf = shelf_on(&store);
+    let words = || offer(b"words", AssetAudience::Everyone);
+    store.set_fault(Fault::Hold);
+    while store.append(Batch::new()).is_ok() {}
+    let busy = Err(AssetWhy::TooMany { retry_ms: SENDING_RETRY_MS });
+    assert_eq!(share(&shelf, ADA, words(), b"words"), busy);
+    assert_eq!(shelf.parts().bytes(), 5);
+    store.set_fault(Fault::None);
+    share(&shelf, ADA, words(), b"").expect("all of it is here");
+    assert_eq!(found(&shelf, b"words", BEN), Some(b"words".to_vec()));
+    assert_eq!(shelf.parts().bytes(), 0);
+}
+
+#[test]
+fn what_is_shared_anew_is_not_over() {
+    let store = store();
+    let shelf = shelf_on(&store);
+    let words = || offer(b"words", AssetAudience::Everyone);
+    let until_s = share(&shelf, ADA, words(), b"words").expect("kept");
+    let renewed = OfferAsset { keep_s: 600, ..words() };
+    assert!(until_s < share(&shelf, ADA, renewed, b"").expect("kept"));
+    shelf.sweep_at(until_s);
+    assert_eq!(found(&shelf, b"words", BEN), Some(b"words".to_vec()));
+    share(&shelf, ADA, words(), b"").expect("kept");
+    shelf.sweep_at(until_s + 60);
+    assert_eq!(all(&shelf), []);
+}
+
+#[test]
 fn what_is_withdrawn_or_removed_is_gone_at_once_and_for_good() {
     let store = store();
     let shelf = shelf_on(&store);
@@ -118,7 +182,32 @@ fn what_is_withdrawn_or_removed_is_gone_at_once_and_for_good() {
     assert_eq!(found(&shelf, b"words", ADA), Some(b"words".to_vec()), "Ben's");
     assert_eq!(shelf.remove(hash, None), Ok(1));
     assert_eq!(found(&shelf, b"words", ADA), None);
-    assert!(shelf_on(&store).list().is_empty());
+    assert!(all(&shelf_on(&store)).is_empty());
+}
+
+#[test]
+fn the_newest_are_listed_and_one_persons_alone() {
+    let shelf = shelf_on(&store());
+    for content in 1..=4_u8 {
+        let grant = Grant {
+            length: 1,
+            media: "text/plain".into(),
+            name: "words".into(),
+            audience: AssetAudience::Owner,
+            offered_s: 100 - u64::from(content),
+            until_s: u64::MAX,
+        };
+        let owner = if content == 2 { BEN } else { ADA };
+        shelf.ledger().keep((ContentHash([content; 32]), owner), grant);
+    }
+    let listed = |owner, last| {
+        let (assets, of) = shelf.list(owner, last);
+        let firsts = assets.iter().map(|asset| asset.hash[..2].to_owned());
+        (firsts.collect::<Vec<_>>().join(" "), of)
+    };
+    assert_eq!(listed(None, 10), ("01 02 03 04".to_owned(), 4));
+    assert_eq!(listed(None, 2), ("01 02".to_owned(), 4), "the newest");
+    assert_eq!(listed(Some(ADA), 2), ("01 03".to_owned(), 4));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tokio::runtime::Runtime;
+use tokio::runtime::{Handle, Runtime};
 
 use super::{Bar, World, say};
 use crate::admin::{AdminReply, AdminRequest, Who};
@@ -20,7 +20,7 @@ use crate::io::operator::people::erased;
 use crate::io::store::{SledStore, StoreOptions, check, restore as restoring, rewrite};
 use crate::io::{clock, forget};
 use crate::rows;
-use crate::store::{Batch, Store, Tree};
+use crate::store::{Batch, Store, StoreError, Tree};
 use crate::world::{MANIFEST_FILE, Manifest};
 
 /// Folder for backups in a world's folder, unless the settings name another.
@@ -58,7 +58,7 @@ pub(super) fn ask(
         | AdminRequest::Stop { .. }
         | AdminRequest::Reload
         | AdminRequest::Verify
-        | AdminRequest::AssetList
+        | AdminRequest::AssetList { .. }
         | AdminRequest::AssetRemove { .. }
         | AdminRequest::ShardList => {}
     }
@@ -76,35 +76,60 @@ fn open(world: &World, bar: &Bar) -> Result<Arc<SledStore>, Failure> {
     Ok(Arc::new(SledStore::open(&world.data, StoreOptions::default(), show)?))
 }
 
-fn close(store: Arc<SledStore>) -> Result<(), Failure> {
+fn close(store: Arc<SledStore>) -> Result<(), StoreError> {
     if let Some(store) = Arc::into_inner(store) {
         store.close()?;
     }
     Ok(())
 }
 
-/// Carries out what changes something, and writes it down before and after.
+/// Carries out what changes something, and writes it down before and after. What operators decide
+/// needs no store: it is done also where nothing can be written down.
 fn change(world: &World, request: &AdminRequest, bar: &Bar) -> Result<AdminReply, Failure> {
-    let store = open(world, bar)?;
+    let needs_store = matches!(request, AdminRequest::Backup { .. } | AdminRequest::Erase { .. });
+    let store = match open(world, bar) {
+        Ok(store) => store,
+        Err(failure) if needs_store || failure.exit == Exit::Busy => return Err(failure),
+        Err(failure) => {
+            warn_unwritten(&failure);
+            return decided(decide_on_files(&world.data, &world.manifest, request)?);
+        }
+    };
     let runtime = tokio::runtime::Builder::new_current_thread().build();
     let runtime = runtime.map_err(|error| Failure::new(Exit::Failed, error))?;
-    let auditor = Auditor::open(Arc::clone(&store) as Arc<dyn Store>)?;
     let who = match files::own_uid() {
         Some(uid) => format!("uid {uid}, no server"),
         None => "no server".to_owned(),
     };
     let target = trail::target(request).and_then(|who| match who {
-        Who::Subject(subject) => Some(subject.to_string()),
+        Who::Subject(subject) => Some(trail::subject(subject)),
         Who::Name(_) => None,
     });
     let what = trail::words(request, target.as_deref());
-    let entry = runtime.block_on(auditor.begin(who, what))?;
+    let begun = Auditor::open(Arc::clone(&store) as Arc<dyn Store>).and_then(|auditor| {
+        let entry = runtime.block_on(auditor.begin(who, what))?;
+        Ok((auditor, entry))
+    });
+    let begun = begun.inspect_err(|error| warn_unwritten(error)).ok();
     let done = carry_out(world, request, (&store, &runtime), bar);
     let reply = done.as_ref().map_or_else(|bad| AdminReply::Failed(bad.to_string()), Clone::clone);
-    runtime.block_on(auditor.end(entry, &reply))?;
-    drop(auditor);
-    close(store)?;
+    if let Some((auditor, entry)) = begun {
+        let ended = runtime.block_on(auditor.end(entry, &reply));
+        drop(auditor);
+        // What was done is told all the same: a token is shown this once.
+        ended.and_then(|()| close(store)).unwrap_or_else(|error| warn_unwritten(&error));
+    }
     done
+}
+
+/// Says that something is done and not written down.
+#[expect(clippy::print_stderr, reason = "a warning beside the answer")]
+fn warn_unwritten(why: &dyn std::error::Error) {
+    eprintln!("ecumene: what is done is not written down (`ecumene audit`): {why}");
+}
+
+fn decided(reply: Option<AdminReply>) -> Result<AdminReply, Failure> {
+    reply.ok_or_else(|| Failure::new(Exit::Failed, "this is no decision"))
 }
 
 fn carry_out(
@@ -117,16 +142,20 @@ fn carry_out(
         return backup(world, to.as_deref(), store, bar);
     }
     if let AdminRequest::Erase { who } = request {
-        let reply = erase(world, who, &**store)?;
+        let reply = erase(world, who, &**store, runtime.handle())?;
         runtime.block_on(store.flush())?;
         return Ok(reply);
     }
-    let reply = decide_locked(&world.data, &world.manifest, request)?;
-    reply.ok_or_else(|| Failure::new(Exit::Failed, "this is no decision"))
+    decided(decide_locked(&world.data, &world.manifest, request)?)
 }
 
 /// Erases what is kept of somebody. Nobody is in while no server runs.
-fn erase(world: &World, who: &Who, store: &dyn Store) -> Result<AdminReply, Failure> {
+fn erase(
+    world: &World,
+    who: &Who,
+    store: &dyn Store,
+    runtime: &Handle,
+) -> Result<AdminReply, Failure> {
     let person = match who {
         Who::Subject(Subject::Person(person)) => *person,
         Who::Subject(Subject::Key(key)) => key.person(),
@@ -135,15 +164,17 @@ fn erase(world: &World, who: &Who, store: &dyn Store) -> Result<AdminReply, Fail
             return Err(Failure::new(Exit::Refused, why));
         }
     };
+    let mut count = forget::forget(store, person, runtime)?;
     let before = read_access(&world.data)?;
     let mut access = before.clone();
     access.forget(person);
     if access != before {
         write_access(&world.data, &access)?;
+        count += 1;
     }
-    let count = forget::forget(store, person)?;
     for mut lender in forget::people_who(store, |record| record.lends_to(person))? {
         lender.recall(person);
+        count += 1;
         let mut batch = Batch::new();
         let key = rows::person_key(lender.person);
         batch.put(Tree::People, key, rows::person_row(&lender));

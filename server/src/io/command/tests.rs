@@ -68,6 +68,24 @@ fn tokens_and_bans_work_on_files() {
 }
 
 #[test]
+fn operators_decide_also_over_a_damaged_store() {
+    let home = Home::new();
+    home.done("world new home --seed 7");
+    home.done("player ban p-1f");
+    assert!(home.done("audit").contains("player ban p-1f"));
+    let data = crate::io::store::folder::DataFolder::take(&home.0.path().join("home")).unwrap();
+    data.write_mark(crate::store::Number(1_000_000)).unwrap();
+    drop(data);
+    assert!(home.fails("audit").1.contains("is damaged"));
+    assert_eq!(home.done("player ban p-2f"), "p-2f is banned until that is lifted\n");
+    let minted = home.done("token mint");
+    let id = minted.lines().last().unwrap().rsplit(' ').next().unwrap();
+    home.done(&format!("token revoke {id}"));
+    let (exit, why) = home.fails("player erase p-1f --yes");
+    assert_eq!((exit, why.contains("is damaged")), (Exit::Failed, true), "{why}");
+}
+
+#[test]
 fn the_world_is_backed_up_checked_and_restored_without_a_server() {
     let home = Home::new();
     home.done("world new home --seed 7");

@@ -12,6 +12,7 @@ use super::{Host, stopping};
 use crate::actors::gateway::{Forget, Forgotten, NotNow, Unlend, Whom};
 use crate::admin::{AdminReply, Who};
 use crate::guests::{self, FORGOTTEN_MAX};
+use crate::io::files::FileError;
 use crate::io::launch::write_access;
 use crate::io::{clock, forget};
 use crate::store::StoreError;
@@ -45,6 +46,8 @@ enum NotForgotten {
     Thread,
     #[error("what others lend to them changes all the time; try again")]
     Lenders,
+    #[error("their role and mute could not be erased, try again: {0}")]
+    Decisions(#[from] FileError),
 }
 
 impl Host {
@@ -54,9 +57,6 @@ impl Host {
             Ok(person) => person,
             Err(error) => return AdminReply::Failed(error.to_string()),
         };
-        if let Err(why) = self.forget_decisions(person) {
-            return AdminReply::Failed(why);
-        }
         match self.forget(person, Whom::Anybody).await {
             Ok(0) => AdminReply::Failed(format!(
                 "nothing is kept of {person}; `ecumene player list` shows the ids of those who \
@@ -68,21 +68,22 @@ impl Host {
         }
     }
 
-    /// Drops a person's role and mute.
-    fn forget_decisions(&self, person: PersonId) -> Result<(), String> {
+    /// Drops a person's role and mute; returns how many of these there were.
+    fn forget_decisions(&self, person: PersonId) -> Result<usize, FileError> {
         let _one_at_a_time = self.deciding.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.tokens.access.read().unwrap_or_else(PoisonError::into_inner).clone();
         let mut access = before.clone();
         access.forget(person);
-        if access != before {
-            write_access(&self.data, &access).map_err(|error| error.to_string())?;
-            *self.tokens.access.write().unwrap_or_else(PoisonError::into_inner) = access;
+        if access == before {
+            return Ok(0);
         }
-        Ok(())
+        write_access(&self.data, &access)?;
+        *self.tokens.access.write().unwrap_or_else(PoisonError::into_inner) = access;
+        Ok(1)
     }
 
-    /// Takes somebody out of the world and out of the store, durably; returns how many records
-    /// there were.
+    /// Takes somebody out of the world and out of the store, durably; returns how much there was to
+    /// take, 0: nothing at all.
     async fn forget(&self, person: PersonId, whom: Whom) -> Result<usize, NotForgotten> {
         let asked = self.gateway.send(Forget(person, whom)).await;
         let is_nobody = asked.map_err(|_| NotForgotten::Stopping)??;
@@ -110,25 +111,30 @@ impl Host {
             }
             lobby.forget(person)
         };
-        let count = tokio::task::spawn_blocking(take).await.map_err(|_| NotForgotten::Thread)??;
+        let mut count =
+            tokio::task::spawn_blocking(take).await.map_err(|_| NotForgotten::Thread)??;
         // A guest's id is never given again, so nobody could use what was lent to it.
         if whom == Whom::Anybody {
-            self.end_lendings_to(person).await?;
+            count += self.end_lendings_to(person).await?;
+            count += self.forget_decisions(person)?;
         }
         self.lobby.store.flush().await?;
         Ok(count)
     }
 
-    async fn end_lendings_to(&self, to: PersonId) -> Result<(), NotForgotten> {
+    /// Ends what is lent to somebody; returns by how many who are away.
+    async fn end_lendings_to(&self, to: PersonId) -> Result<usize, NotForgotten> {
+        let mut count = 0;
         for _ in 0..LENDERS_LOOKS_MAX {
             let store = Arc::clone(&self.lobby.store);
             let as_of = store.durable();
             let look = move || forget::people_who(&*store, |record| record.lends_to(to));
             let looked = tokio::task::spawn_blocking(look).await;
             let lenders = looked.map_err(|_| NotForgotten::Thread)??;
+            count = lenders.len().max(count);
             let again = self.gateway.send(Unlend { to, lenders, as_of }).await;
             if !again.map_err(|_| NotForgotten::Stopping)? {
-                return Ok(());
+                return Ok(count);
             }
             tokio::time::sleep(LENDERS_LOOKED_AT).await;
         }

@@ -9,7 +9,7 @@ use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
 
 use crate::io::store::SledStore;
-use crate::io::store::folder::{io_error, rename, sync_folder};
+use crate::io::store::folder::{free_bytes, io_error, rename, sync_folder};
 use crate::io::store::rewrite::blob_name;
 use crate::io::store::snapshot::Snapshot;
 use crate::store::archive::{ArchiveWriter, BLOBS, Manifest};
@@ -77,7 +77,8 @@ impl SledStore {
     /// `now` is in seconds since 1970; `progress` hears records done and in all.
     ///
     /// # Errors
-    /// [`StoreError::Occupied`] when `dest` is there, damage to a large value, or the system's.
+    /// [`StoreError::Occupied`] when `dest` is there, [`StoreError::Full`] before anything is written
+    /// if it would leave the store no room, damage to a large value, or the system's.
     pub fn backup(
         &self,
         dest: &Path,
@@ -87,6 +88,9 @@ impl SledStore {
         if dest.exists() {
             return Err(StoreError::Occupied { path: dest.into() });
         }
+        let parent = dest.parent().filter(|parent| *parent != Path::new(""));
+        let parent = parent.unwrap_or_else(|| Path::new("."));
+        self.has_room(parent)?;
         let mut part = dest.as_os_str().to_owned();
         part.push(".part");
         let part = PathBuf::from(part);
@@ -99,9 +103,19 @@ impl SledStore {
         }
         let manifest = outcome?;
         rename(&part, dest)?;
-        let parent = dest.parent().filter(|parent| *parent != Path::new(""));
-        sync_folder(parent.unwrap_or_else(|| Path::new(".")))?;
+        sync_folder(parent)?;
         Ok(manifest)
+    }
+
+    /// Checks that a backup as large as the store fits beside what the store itself leaves free.
+    fn has_room(&self, folder: &Path) -> Result<(), StoreError> {
+        let needed = self.bytes().saturating_add(self.shared.options.reserve_bytes);
+        match free_bytes(folder) {
+            Some(free) if free < needed => {
+                Err(StoreError::Full { path: folder.into(), free, needed })
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 
     fn write_archive(

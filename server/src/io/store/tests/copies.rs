@@ -273,3 +273,14 @@ fn scheduled_backups_are_made_and_removed() {
     }
     assert_eq!(backups.made().unwrap(), [hour, 2 * hour]);
 }
+
+#[test]
+fn a_backup_that_would_take_the_stores_own_room_is_not_begun() {
+    let data = tempfile::tempdir().unwrap();
+    let options = StoreOptions { reserve_bytes: 1 << 60, ..StoreOptions::default() };
+    let store = SledStore::open(data.path(), options, &mut |_, _| {}).unwrap();
+    let file = data.path().join("full.backup");
+    let refused = store.backup(&file, 1_000, &mut |_, _| {}).unwrap_err();
+    assert!(matches!(refused, StoreError::Full { needed, .. } if 1 << 60 <= needed), "{refused}");
+    assert!(!file.exists() && !data.path().join("full.backup.part").exists());
+}
