@@ -111,7 +111,8 @@ serve() {
             if [ -n "$page" ]; then
                 address=${page#http://}
                 if { exec 3<>"/dev/tcp/${address%:*}/${address##*:}"; } 2>/dev/null; then
-                    printf "GET /healthz HTTP/1.0\r\n\r\n" >&3
+                    # The page answers to its own name alone.
+                    printf "GET /healthz HTTP/1.0\r\nHost: %s\r\n\r\n" "$address" >&3
                     if head -1 <&3 | grep -q " 200 "; then break; fi
                     exec 3>&-
                 fi
