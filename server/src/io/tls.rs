@@ -252,6 +252,8 @@ pub fn transport(config: &Config) -> TransportConfig {
         .datagram_receive_buffer_size(Some(DATAGRAMS_BYTES))
         .datagram_send_buffer_size(DATAGRAMS_BYTES)
         .initial_mtu(PACKET_BYTES)
+        // Sending many packets at once keeps room for them in every connection for ever.
+        .enable_segmentation_offload(false)
         .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(silence_ms))));
     transport
 }
