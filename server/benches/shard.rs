@@ -55,9 +55,9 @@ fn place(index: u64, side_cm: i32) -> Position {
     Position::new(at(scatter(2 * index)) - half, 0, at(scatter(2 * index + 1)) - half)
 }
 
-/// The side of a square that holds `count` people at 100 square metres each.
+/// The side of a square that holds `count` people at 100 square metres each, at most the region's.
 fn village_cm(count: u64) -> i32 {
-    i32::try_from((count * 100).isqrt() * 100).unwrap_or(WIDTH_CM)
+    i32::try_from((count * 100).isqrt() * 100).unwrap_or(WIDTH_CM).min(WIDTH_CM)
 }
 
 /// A crowd in one region, everyone with a client that acknowledges what it got a tick ago.
