@@ -164,6 +164,7 @@ impl Shard {
         // 6. Frames.
         self.write_frames(pace_permille, frame_bytes_max, output);
         // 7. Hand-off; the journal stands in `output` already.
+        self.hand_things_over(output);
         self.hand_over(output);
         output.is_survey = is_survey;
         if is_survey {

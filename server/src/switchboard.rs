@@ -3,7 +3,7 @@
 //! It sorts commands into the batches of the coming tick and what steps put out into the batches
 //! of the one after. It sends nothing and knows no connection.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use protocol::ids::EntityId;
 use protocol::input::InputDatagram;
@@ -182,6 +182,38 @@ impl Switchboard {
         StepInput { tick, ..next.unwrap_or_default() }
     }
 
+    /// Takes what a step of a region that is made up for needs: the inputs of those who are there.
+    ///
+    /// Whoever enters, and all that is asked, waits for the last step: somebody who comes from next
+    /// door has made the steps before there.
+    pub fn take_missed(&mut self, region: RegionIndex, tick: Tick) -> StepInput {
+        let Some(next) = self.next.get_mut(usize::from(region.0)) else {
+            return StepInput { tick, ..StepInput::default() };
+        };
+        let begins = |command: &Command| match command {
+            Command::Enter(traveller) => Some(traveller.avatar.id),
+            Command::Attach { avatar, .. } => Some(*avatar),
+            Command::Leave { .. }
+            | Command::Detach { .. }
+            | Command::Do { .. }
+            | Command::Cancel { .. }
+            | Command::Say { .. }
+            | Command::Wear { .. }
+            | Command::Hide { .. }
+            | Command::Place { .. }
+            | Command::Ground(_)
+            | Command::Things(_)
+            | Command::Ghosts(_)
+            | Command::TellAnew(_)
+            | Command::Ripple(_)
+            | Command::EndOffer { .. } => None,
+        };
+        let coming: BTreeSet<EntityId> = next.commands.iter().filter_map(begins).collect();
+        let is_there = |(avatar, _): &mut (EntityId, InputDatagram)| !coming.contains(avatar);
+        let inputs = next.inputs.extract_if(.., is_there).collect();
+        StepInput { tick, inputs, ..StepInput::default() }
+    }
+
     /// Sorts what a step put out for other shards into their next batches.
     ///
     /// A traveller's commands and inputs follow it, in the order in which they came. Commands for
@@ -189,6 +221,9 @@ impl Switchboard {
     pub fn absorb(&mut self, output: &mut StepOutput) {
         for (region, batch) in output.ghosts.drain(..) {
             self.push(region, Command::Ghosts(batch));
+        }
+        for (region, thing) in output.things.drain(..) {
+            self.push(region, Command::Things(vec![thing]));
         }
         for (region, traveller) in output.travellers.drain(..) {
             let avatar = traveller.avatar.id;

@@ -234,6 +234,8 @@ pub struct StepOutput {
     pub journal: Vec<Entry>,
     /// Who leaves for another region.
     pub travellers: Vec<(RegionIndex, Box<Traveller>)>,
+    /// Things that were put down on a neighbour's ground: they are its shard's from now on.
+    pub things: Vec<(RegionIndex, Thing)>,
     /// Commands for avatars that are not here: they follow a traveller, or mean nothing any more.
     /// An [`Command::EndOffer`] goes to wherever its avatar is.
     pub strays: Vec<Command>,
@@ -286,6 +288,7 @@ impl StepOutput {
             start = end;
         }
         let named = (self.travellers.iter().map(|(region, _)| region))
+            .chain(self.things.iter().map(|(region, _)| region))
             .chain(self.ghosts.iter().map(|(region, _)| region))
             .chain(self.ripples.iter().map(|(region, _)| region))
             .chain(self.wanted.iter().map(|(region, ..)| region));

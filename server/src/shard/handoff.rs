@@ -12,7 +12,7 @@ use protocol::rules::{Act, Effect, Offer, OfferEnd, Outcome, ThingsRecord};
 use protocol::units::Position;
 
 use super::avatar::Avatar;
-use super::batch::{StepOutput, Traveller, Whereabouts};
+use super::batch::{Change, StepOutput, Traveller, Whereabouts};
 use super::entities::{Entity, Owner};
 use super::input::InputQueue;
 use super::viewer::{ClientKey, Told, Viewer};
@@ -130,6 +130,44 @@ impl Shard {
         }
     }
 
+    /// Gives things that somebody put down across the border to the shard of that ground.
+    ///
+    /// What lies somewhere is always that region's: whoever begins a region anew from the store
+    /// finds there all that is its own, and nothing that another shard has.
+    pub(super) fn hand_things_over(&mut self, output: &mut StepOutput) {
+        let changes = output.journal.iter().flat_map(|entry| &entry.changes);
+        let kept = changes.filter_map(|change| match change {
+            Change::Keep { thing, holder: None } => Some(thing.id),
+            Change::Keep { .. } | Change::Drop { .. } | Change::Looks { .. } => None,
+        });
+        let kept: BTreeSet<EntityId> = kept.collect();
+        for id in kept {
+            let Some(thing) = self.things.get(id).cloned() else { continue };
+            let Some(at) = thing.place() else { continue };
+            let region = self.rules.regions.index_of(at);
+            // A thing that holds others stays with them until the next start.
+            if region == self.region.index || 0 < self.things.stacks_of(id) {
+                continue;
+            }
+            let all = Effect::Consume { thing: id, count: thing.count };
+            self.things.apply(&all).expect("a thing that is here");
+            self.give_entity(id, region);
+            output.things.push((region, thing));
+        }
+    }
+
+    /// Shows an entity as another shard's from now on.
+    fn give_entity(&mut self, id: EntityId, region: RegionIndex) {
+        if let Some(slot) = self.entities.slot(id)
+            && let Some(entity) = self.entities.get_mut(slot)
+        {
+            entity.owner = Owner::Neighbour(region);
+        }
+        for border in self.borders.iter_mut().filter(|border| border.region.index == region) {
+            border.send(id, self.tick);
+        }
+    }
+
     /// Sends an avatar to another region's shard, to do something there if it has an errand.
     pub(super) fn send_over(
         &mut self,
@@ -145,14 +183,7 @@ impl Shard {
         while self.offers_gone.len() > OFFERS_GONE_MAX {
             self.offers_gone.pop_first();
         }
-        if let Some(slot) = self.entities.slot(id)
-            && let Some(entity) = self.entities.get_mut(slot)
-        {
-            entity.owner = Owner::Neighbour(region);
-        }
-        for border in self.borders.iter_mut().filter(|border| border.region.index == region) {
-            border.send(id, self.tick);
-        }
+        self.give_entity(id, region);
         let viewer = avatar.viewer.take();
         let traveller = Traveller { avatar, things, viewer, errand };
         output.travellers.push((region, Box::new(traveller)));

@@ -67,7 +67,7 @@ impl Eyes {
         let Some(here) = truth.at(tick, own).map(|seat| seat.position) else { return Ok(()) };
         let placed = truth.keeping.placed().filter_map(|thing| Some((thing.id, thing.place()?)));
         let everyone = truth.everyone(tick).map(|(id, seat)| (id, seat.position));
-        let others = everyone.filter(|(id, _)| *id != own);
+        let others = everyone.filter(|(id, _)| *id != own && truth.is_in(*id));
         let all: BTreeMap<EntityId, Position> = others.chain(placed).collect();
         let in_view = all.values().filter(|at| here.is_within(**at, FAR_CM)).count();
         let patience = NOTICE_TICKS + way_ticks;

@@ -400,8 +400,11 @@ impl Host {
     }
 
     /// Takes a batch from a region's shard; what waited for it goes out of the switchboard.
-    fn take_input(&mut self, region: RegionIndex, tick: Tick) -> StepInput {
-        let mut input = self.routes.take(region, tick);
+    fn take_input(&mut self, region: RegionIndex, tick: Tick, is_last: bool) -> StepInput {
+        let mut input = match is_last {
+            true => self.routes.take(region, tick),
+            false => self.routes.take_missed(region, tick),
+        };
         input.pace_permille = self.dilation.permille();
         input.frame_bytes_max = protocol::limits::DATAGRAM_BYTES_MAX;
         input.is_survey = true;

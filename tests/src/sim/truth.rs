@@ -121,7 +121,8 @@ impl Truth {
         }
         self.stepped.insert(region, tick);
         let leaving = output.travellers.iter().map(|(_, it)| it.things.things.len());
-        self.stacks.insert(region, output.counts.things + leaving.sum::<usize>());
+        let leaving = leaving.sum::<usize>() + output.things.len();
+        self.stacks.insert(region, output.counts.things + leaving);
         for seen in &output.whereabouts {
             let seat = Seat { position: seen.position, yaw: seen.yaw, region };
             self.seat(tick, seen.avatar, seat, is_anew)?;
@@ -234,6 +235,12 @@ impl Truth {
     /// Returns where everyone was at a tick.
     pub fn everyone(&self, tick: Tick) -> impl Iterator<Item = (EntityId, Seat)> + '_ {
         self.ticks.get(&tick.0).into_iter().flatten().map(|(&avatar, &seat)| (avatar, seat))
+    }
+
+    /// Returns whether an avatar is in the world, as far as is known.
+    #[must_use]
+    pub fn is_in(&self, avatar: EntityId) -> bool {
+        self.last.contains_key(&avatar)
     }
 
     /// Returns whether a thing ever lay there.

@@ -40,6 +40,9 @@ pub const WALKERS: u64 = 24;
 /// Ticks after a disturbance in which a client's prediction may be set right.
 const STEADY_TICKS: u64 = 60;
 
+/// How long an input that came too late may show.
+const REPEATED_US: u64 = 500_000;
+
 /// Microseconds of a tick at full pace.
 const TICK_US: u64 = 50_000;
 
@@ -156,6 +159,8 @@ pub struct World {
     qualities: Vec<Quality>,
     /// When a walker's line or place was disturbed last.
     disturbed_us: Vec<u64>,
+    /// When a walker was told last that the server had no input of its and repeated one.
+    repeated_us: Vec<u64>,
     connections: BTreeMap<u64, Connection>,
     next_connection: u64,
     processes: BTreeMap<LinkId, Process>,
@@ -231,6 +236,7 @@ impl World {
             eyes: (0..WALKERS).map(|_| Eyes::default()).collect(),
             qualities: (0..WALKERS).map(|_| Quality::draw(&mut chance)).collect(),
             disturbed_us: vec![0; WALKERS as usize],
+            repeated_us: vec![0; WALKERS as usize],
             connections: BTreeMap::new(),
             next_connection: 1,
             processes: BTreeMap::new(),
@@ -559,6 +565,9 @@ impl World {
                 self.figures.frames += 1;
                 let Some(host) = &self.host else { return Ok(()) };
                 eyes::check_frame(&self.walkers[index], &host.truth, seen.tick)?;
+                if seen.is_repeated {
+                    self.repeated_us[index] = now_us;
+                }
                 return self.check_correction(index, seen.tick, seen.correction);
             }
         };
@@ -601,6 +610,7 @@ impl World {
         let steady_us = STEADY_TICKS * TICK_US;
         let is_steady = self.qualities[index].is_even()
             && self.disturbed_us[index] + steady_us < now_us
+            && self.repeated_us[index] + REPEATED_US < now_us
             && self.slow_us + steady_us < now_us
             && host.truth.is_calm(seat.region, tick, STEADY_TICKS);
         if !is_steady {

@@ -17,7 +17,7 @@ use crate::hosting::Place;
 use crate::people::PersonRecord;
 use crate::region::RegionIndex;
 use crate::rows;
-use crate::shard::batch::{Change, Letter, StepOutput};
+use crate::shard::batch::{Change, Letter, StepOutput, Whereabouts};
 use crate::status::{Dot, DotKind, DotSample, ShardStatus, Status, StoreStatus};
 use crate::store::{Batch, Number, StoreError, Tree};
 
@@ -113,9 +113,14 @@ impl GatewayActor {
                 None => self.send_letter(to, &message),
             }
         }
-        for (_, traveller) in &output.travellers {
+        for (to, traveller) in &output.travellers {
             self.metrics.handoffs.increment(1);
             let person = traveller.avatar.person;
+            // Its new shard may be lost before it says where it is.
+            let seen = Whereabouts::of(traveller.avatar.id, person, &traveller.avatar.body);
+            let there = self.whereabouts.entry(*to).or_default();
+            there.retain(|other| other.avatar != seen.avatar);
+            there.push(seen);
             let regions = self.outfit.regions;
             let place = traveller.avatar.body.position();
             self.outfit.lobby.directory.change(person, |presence| {
@@ -334,7 +339,10 @@ impl GatewayActor {
 
     /// Returns a record with where its avatar was seen last: a few ticks ago at most.
     pub(super) fn newest(&self, record: PersonRecord) -> PersonRecord {
-        let mut seen = self.whereabouts.values().flatten();
+        // Where it is now counts before where it was: another region's word may be older.
+        let seat = self.routes.seat(record.avatar);
+        let here = seat.and_then(|seat| self.whereabouts.get(&seat.region));
+        let mut seen = here.into_iter().chain(self.whereabouts.values()).flatten();
         let seen = seen.find(|place| place.avatar == record.avatar);
         match seen {
             Some(place) => PersonRecord { position: place.position, yaw: place.yaw, ..record },

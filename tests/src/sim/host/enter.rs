@@ -356,7 +356,10 @@ impl Host {
 
     /// Returns a record with where its avatar was seen last.
     pub(super) fn newest(&self, record: PersonRecord) -> PersonRecord {
-        let seen = self.whereabouts.values().flatten().find(|it| it.avatar == record.avatar);
+        let seat = self.routes.seat(record.avatar);
+        let here = seat.and_then(|seat| self.whereabouts.get(&seat.region));
+        let mut seen = here.into_iter().chain(self.whereabouts.values()).flatten();
+        let seen = seen.find(|place| place.avatar == record.avatar);
         match seen {
             Some(place) => PersonRecord { position: place.position, yaw: place.yaw, ..record },
             None => record,

@@ -12,7 +12,7 @@ use server::people::PersonRecord;
 use server::post;
 use server::region::RegionIndex;
 use server::rows::{self, ClockRow};
-use server::shard::batch::{Command, Entry, Letter, StepOutput};
+use server::shard::batch::{Command, Entry, Letter, StepOutput, Whereabouts};
 use server::shard::pack::Packed;
 use server::shard::viewer::ClientKey;
 use server::store::{Batch, Epoch, Number, Store as _, StoreError, Tree};
@@ -63,7 +63,7 @@ impl Host {
         let missed = if self.saboteur.strikes(Break::SkipMissed, 1) { 0 } else { missed };
         for ago in (0..=missed).rev() {
             let tick = Tick(self.tick.0 - ago);
-            let mut input = self.take_input(region, tick);
+            let mut input = self.take_input(region, tick, ago == 0);
             if self.saboteur.strikes(Break::MisrouteInputs, 30) {
                 let (whose, count) = (self.routes.seats().next(), input.inputs.len());
                 if let (Some((whose, _)), true) = (whose, 0 < count) {
@@ -86,7 +86,7 @@ impl Host {
             }
         }
         if place == Place::Here && self.saboteur.strikes(Break::StepTwice, 300) {
-            let input = self.take_input(region, self.tick);
+            let input = self.take_input(region, self.tick, true);
             let mut output = StepOutput::default();
             let shard = self.shards.get_mut(&region).ok_or("a shard that runs here")?;
             shard.step(input, &mut output);
@@ -135,6 +135,13 @@ impl Host {
             self.take_letter(letter, &numbers);
         }
         self.crossings += output.travellers.len() as u64;
+        for (to, traveller) in &output.travellers {
+            let avatar = &traveller.avatar;
+            let seen = Whereabouts::of(avatar.id, avatar.person, &avatar.body);
+            let there = self.whereabouts.entry(*to).or_default();
+            there.retain(|other| other.avatar != seen.avatar);
+            there.push(seen);
+        }
         self.note_departed(&mut output.departed)?;
         self.spoil_routes(region, &mut output);
         self.routes.absorb(&mut output);
