@@ -136,7 +136,7 @@ impl Truth {
         }
         let first = self.entries.len();
         for entry in &output.journal {
-            self.keeping.take_in(entry)?;
+            self.keeping.take_in(entry).map_err(|why| self.explain(entry, &why))?;
             self.note_event(entry);
             for change in &entry.changes {
                 if let Change::Keep { thing, .. } = change {
@@ -172,6 +172,20 @@ impl Truth {
         Ok(())
     }
 
+    /// Adds to what is wrong with an entry what was done last with the things in it.
+    fn explain(&self, entry: &Entry, why: &str) -> String {
+        let things: BTreeSet<EntityId> = entry.changes.iter().filter_map(thing_of).collect();
+        let is_about = |it: &&Entry| {
+            it.changes.iter().filter_map(thing_of).any(|id| things.contains(&id))
+        };
+        let before: Vec<String> =
+            self.entries.iter().rev().filter(is_about).take(3).map(|it| format!("{it:?}")).collect();
+        let kept: Vec<_> =
+            self.keeping.rows().keys().filter(|(_, id)| things.contains(id)).collect();
+        let before = before.join("; ");
+        format!("{why}, in {entry:?}; they are kept as {kept:?}; before that, newest first: {before}")
+    }
+
     fn note_place(&mut self, thing: &Thing) {
         if let Some(at) = thing.place() {
             self.placements.entry(thing.id).or_default().insert(at);
@@ -205,6 +219,11 @@ impl Truth {
             }
             (_, _) => {}
         }
+    }
+
+    /// Notes that an avatar comes in, from the store.
+    pub fn come_in(&mut self, avatar: EntityId) {
+        self.last.remove(&avatar);
     }
 
     /// Notes that a region is stepped by nobody, or late, at `tick`.
@@ -356,6 +375,14 @@ impl Truth {
     pub fn forget(&mut self, tick: Tick) {
         let first = tick.0.saturating_sub(KEPT_TICKS);
         self.ticks = self.ticks.split_off(&first);
+    }
+}
+
+const fn thing_of(change: &Change) -> Option<EntityId> {
+    match change {
+        Change::Keep { thing, .. } => Some(thing.id),
+        Change::Drop { thing, .. } => Some(*thing),
+        Change::Looks { .. } => None,
     }
 }
 

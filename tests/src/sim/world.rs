@@ -617,6 +617,9 @@ impl World {
             return Ok(());
         }
         self.figures.predictions += 1;
+        if let Ok(which) = std::env::var("DBG") && which == walker.name() {
+            eprintln!("{now_us} {tick:?} {correction:?} {:?} unanswered {:?} body {:?}", walker.replica.as_ref().unwrap().counts(), walker.replica.as_ref().unwrap().unanswered(), seat);
+        }
         if correction.cm == 0.0 {
             return Ok(());
         }

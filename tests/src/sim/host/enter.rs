@@ -202,6 +202,7 @@ impl Host {
         self.away.remove(&avatar);
         self.ended.forget(avatar);
         if self.routes.seat(avatar).is_none() {
+            self.truth.come_in(avatar);
             let enter = Self::entrance(record, things);
             self.routes.enter(avatar, record.position, enter);
         }
