@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use protocol::ids::{EntityId, PersonId, ShardId};
 use protocol::message::ServerMessage;
-use protocol::rules::{Detail, Lot, Phase, Thing, Verb};
+use protocol::rules::{Detail, Holder, Lot, Phase, Thing, Verb};
 use protocol::units::{Position, Tick, Yaw};
 use server::region::{RegionIndex, Regions};
 use server::shard::batch::{Change, Entry, StepOutput};
@@ -139,7 +139,12 @@ impl Truth {
             self.keeping.take_in(entry).map_err(|why| self.explain(entry, &why))?;
             self.note_event(entry);
             for change in &entry.changes {
-                if let Change::Keep { thing, .. } = change {
+                if let Change::Keep { thing, holder } = change {
+                    let by = if let Holder::Held(avatar) = thing.holder { Some(avatar) } else { None };
+                    if by.map(|avatar| self.owners.get(&avatar)) != holder.as_ref().map(Some) {
+                        let why = format!("it is kept with {holder:?}");
+                        return Err(self.explain(entry, &why));
+                    }
                     self.note_place(thing);
                 }
             }
@@ -221,9 +226,19 @@ impl Truth {
         }
     }
 
-    /// Notes that an avatar comes in, from the store.
-    pub fn come_in(&mut self, avatar: EntityId) {
+    /// Takes note that an avatar comes in with what was read of its owner.
+    ///
+    /// # Errors
+    /// When that is not what they hold.
+    pub fn come_in(&mut self, avatar: EntityId, person: PersonId, things: &[Thing]) -> Check {
         self.last.remove(&avatar);
+        let read: BTreeMap<EntityId, u32> =
+            things.iter().map(|thing| (thing.id, thing.count)).collect();
+        let held = self.keeping.held_by(person);
+        if read == held {
+            return Ok(());
+        }
+        Err(format!("{avatar} comes in with {read:?}, and {person} holds {held:?}"))
     }
 
     /// Notes that a region is stepped by nobody, or late, at `tick`.

@@ -578,18 +578,23 @@ impl World {
                         host.truth.acknowledge(client, request);
                     }
                 }
-                News::Welcomed => self.disturbed_us[index] = now_us,
+                News::Welcomed => self.disturb(index, now_us),
                 News::Ended { resumes } => self.ended(index, resumes),
             }
         }
         Ok(())
     }
 
+    /// Notes that a walker's line or place is disturbed until then.
+    fn disturb(&mut self, index: usize, until_us: u64) {
+        self.disturbed_us[index] = self.disturbed_us[index].max(until_us);
+    }
+
     fn ended(&mut self, index: usize, resumes: bool) {
         if !resumes {
             self.walkers[index].forget_session();
         }
-        self.disturbed_us[index] = self.queue.now_us();
+        self.disturb(index, self.queue.now_us());
         let delay_us = self.timing.between(125_000, 1_500_000);
         self.queue.after(delay_us, Event::Come(index));
     }
@@ -617,9 +622,6 @@ impl World {
             return Ok(());
         }
         self.figures.predictions += 1;
-        if let Ok(which) = std::env::var("DBG") && which == walker.name() {
-            eprintln!("{now_us} {tick:?} {correction:?} {:?} unanswered {:?} body {:?}", walker.replica.as_ref().unwrap().counts(), walker.replica.as_ref().unwrap().unanswered(), seat);
-        }
         if correction.cm == 0.0 {
             return Ok(());
         }
@@ -733,7 +735,7 @@ impl World {
             Fault::Cut { walker, us } => {
                 let index = walker as usize;
                 self.figures.cuts += 1;
-                self.disturbed_us[index] = now_us + us;
+                self.disturb(index, now_us + us);
                 let connection = self.walkers[index].connection;
                 if let Some(line) = self.connections.get_mut(&connection) {
                     line.up.cut_until_us = now_us + us;

@@ -148,7 +148,7 @@ impl Host {
         let client = ClientKey(self.next_client);
         self.next_client += 1;
         record.seen_s = self.now_ms() / 1_000;
-        self.seat(client, &record, things);
+        self.seat(client, &record, things)?;
         self.people.insert(person, record.clone());
         self.owners.insert(avatar, person);
         let rates = SessionRates::new(&self.config, self.now_ms());
@@ -197,21 +197,22 @@ impl Host {
         }
     }
 
-    fn seat(&mut self, client: ClientKey, record: &PersonRecord, things: Vec<Thing>) {
+    fn seat(&mut self, client: ClientKey, record: &PersonRecord, things: Vec<Thing>) -> Check {
         let avatar = record.avatar;
         self.away.remove(&avatar);
         self.ended.forget(avatar);
         if self.routes.seat(avatar).is_none() {
-            self.truth.come_in(avatar);
+            self.truth.come_in(avatar, record.person, &things)?;
             let enter = Self::entrance(record, things);
             self.routes.enter(avatar, record.position, enter);
         }
         self.routes.drive(avatar, client);
         if self.saboteur.strikes(Break::LoseAttach, 4) {
-            return;
+            return Ok(());
         }
         let (hidden, told) = (BTreeSet::new(), Told::default());
         self.routes.command(avatar, Command::Attach { avatar, client, hidden, told });
+        Ok(())
     }
 
     /// Returns what brings an avatar in where its record says, with what it holds.
