@@ -57,14 +57,14 @@ breaks! {
     EarlyAnswer = "early-answer", "What was done is confirmed before it is on disk.";
     LoseAct = "lose-act", "What a client asks reaches no shard.";
     LoseEntry = "lose-entry", "An entry of the journal is not stored.";
-    SplitEntry = "split-entry", "The changes of one entry are stored one by one.";
+    SplitEntry = "split-entry", "The changes of one entry are stored in two batches.";
     SwapEntries = "swap-entries", "Two entries of the journal are stored in the wrong order.";
     ForgetUnsaved = "forget-unsaved", "What a full disk refused is not tried again.";
     LieOfSync = "lie-of-sync", "The disk says that data are safe when they are not.";
     TearBatch = "tear-batch", "A power cut leaves half of a batch behind.";
     StaleClock = "stale-clock", "After a restart world time runs over the same ticks again.";
     ReuseIds = "reuse-ids", "After a restart ids are given out a second time.";
-    LoseQueued = "lose-queued", "What waits for a shard on its way to another process is forgotten.";
+    LoseQueued = "lose-queued", "What waits for a shard that is packed up is forgotten.";
     SkipMissed = "skip-missed", "A shard that moved does not make up for the ticks on its way.";
     StayBehind = "stay-behind", "A shard that came home is the one from before it left.";
     HearZombie = "hear-zombie", "What a lost process still says is believed.";
@@ -75,10 +75,8 @@ breaks! {
     ForgetOpen = "forget-open", "What a lost shard was asked is never answered.";
     OldPlaces = "old-places", "A shard that begins anew puts people where they were long ago.";
     EmptyHands = "empty-hands", "A shard that begins anew forgets what people hold.";
-    TwoDrivers = "two-drivers", "Who comes in a second time leaves the first connection in.";
     LoseAttach = "lose-attach", "Who comes back is shown nothing.";
     StaleRecord = "stale-record", "Somebody is let in with what they held before they left.";
-    LeaveUnsaved = "leave-unsaved", "Somebody leaves while what they did cannot be written.";
     LosePace = "lose-pace", "The world slows down and clients are not told.";
 }
 

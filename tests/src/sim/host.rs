@@ -168,6 +168,9 @@ pub struct Host {
     unsaved: VecDeque<Batch>,
     appended: Number,
     whereabouts: BTreeMap<RegionIndex, Vec<Whereabouts>>,
+    crossed: BTreeMap<EntityId, (Tick, Whereabouts)>,
+    /// What a planted bug writes a tick late.
+    unfinished: Vec<Batch>,
     epochs: Vec<(ShardId, Epoch)>,
     mint: IdMint,
     lobby_mint: IdMint,
@@ -240,6 +243,8 @@ impl Host {
             unsaved: VecDeque::new(),
             appended: Number::default(),
             whereabouts: BTreeMap::new(),
+            crossed: BTreeMap::new(),
+            unfinished: Vec::new(),
             epochs: Vec::new(),
             mint,
             lobby_mint,
@@ -295,10 +300,16 @@ impl Host {
         self.dilation.permille() == server::dilation::FULL && self.dilation.coming().is_none()
     }
 
+    /// Returns whether no other pace of world time is announced.
+    #[must_use]
+    pub const fn is_pace_steady(&self) -> bool {
+        self.dilation.coming().is_none()
+    }
+
     /// Returns whether all that was done is on disk.
     #[must_use]
     pub fn is_settled(&self) -> bool {
-        self.unsaved.is_empty() && self.post.is_empty() && self.appended <= self.store.durable()
+        self.unsaved.is_empty() && self.post.is_empty()
     }
 
     /// Returns whether acts can be kept at the moment.

@@ -19,8 +19,9 @@ pub const REST_US: u64 = BEGIN_US + 7 * SLOT_US;
 /// When the last checks are made.
 pub const END_US: u64 = REST_US + 6_000_000;
 
-/// Broken lines, cuts and departures in one world: one every two seconds or so.
-const SMALL: u64 = 26;
+/// Broken lines, cuts, departures and short troubles of the disk in one world: one every two seconds
+/// or so.
+const SMALL: u64 = 32;
 
 /// Something that goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,7 +97,8 @@ pub fn faults(seed: u64, walkers: u64) -> Vec<(u64, Fault)> {
     for _ in 0..SMALL {
         let at_us = chance.between(BEGIN_US, REST_US - SLOT_US / 2);
         let walker = chance.below(walkers);
-        let fault = match chance.below(4) {
+        let fault = match chance.below(5) {
+            4 => Fault::DiskTrouble { is_full: chance.one_in(2) },
             0 => Fault::Cut { walker, us: chance.between(200_000, 2_000_000) },
             1 => Fault::Leave { walker },
             _ => Fault::Break { walker, noticed_us: chance.between(10_000, 2_000_000) },

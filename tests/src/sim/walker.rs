@@ -320,7 +320,7 @@ impl Walker {
 
     /// Asks for something now and then.
     pub fn act(&mut self, now_us: u64) {
-        if self.stage != Stage::In || !self.chance.one_in(12) {
+        if self.stage != Stage::In || !self.chance.one_in(7) {
             return;
         }
         let (Some(replica), Some(session)) = (&self.replica, &mut self.session) else { return };

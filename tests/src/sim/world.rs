@@ -40,6 +40,9 @@ pub const WALKERS: u64 = 24;
 /// Ticks after a disturbance in which a client's prediction may be set right.
 const STEADY_TICKS: u64 = 60;
 
+/// How long a client may go by an old pace of the world after it changed.
+const PACE_TOLD_US: u64 = 1_500_000;
+
 /// How long an input that came too late may show.
 const REPEATED_US: u64 = 500_000;
 
@@ -120,6 +123,7 @@ enum Event {
     Fault(Fault),
     End(LinkId, End),
     DiskWell,
+    PowerGoes,
     Restart,
     Rest,
     Over,
@@ -170,6 +174,9 @@ pub struct World {
     disk_trouble_us: u64,
     slow_us: u64,
     overload_until_us: u64,
+    stall_until_us: u64,
+    /// The time from one tick to the next, and when that changed last.
+    pace_us: (u64, u64),
     answered_us: BTreeMap<RegionIndex, u64>,
     is_resting: bool,
     last_tick: Tick,
@@ -246,6 +253,8 @@ impl World {
             disk_trouble_us: 0,
             slow_us: 0,
             overload_until_us: 0,
+            stall_until_us: 0,
+            pace_us: (TICK_US, 0),
             answered_us: BTreeMap::new(),
             is_resting: false,
             last_tick: Tick(0),
@@ -335,6 +344,7 @@ impl World {
                     host.store.set_fault(DiskFault::Hold);
                 }
             }
+            Event::PowerGoes => self.cut_power()?,
             Event::Restart => self.start()?,
             Event::Rest => {
                 self.is_resting = true;
@@ -394,7 +404,11 @@ impl World {
                 self.server_after(delay_us, ServerEvent::DiskSyncs);
             }
             ServerEvent::DiskSyncs => {
-                host.store.sync();
+                if self.stall_until_us <= now_us {
+                    host.store.sync();
+                } else {
+                    self.disk_trouble_us = now_us;
+                }
                 let delay_us = self.timing.between(2_000, 40_000);
                 self.server_after(delay_us, ServerEvent::DiskApplies);
             }
@@ -408,6 +422,9 @@ impl World {
         let took = Duration::from_millis(if is_overloaded { 90 } else { 5 });
         let Some(host) = &mut self.host else { return Ok(()) };
         host.end_tick(took)?;
+        if self.pace_us.0 != host.period_us() {
+            self.pace_us = (host.period_us(), now_us);
+        }
         if !host.is_at_full_pace() {
             self.slow_us = now_us;
         }
@@ -595,7 +612,9 @@ impl World {
             self.walkers[index].forget_session();
         }
         self.disturb(index, self.queue.now_us());
-        let delay_us = self.timing.between(125_000, 1_500_000);
+        // Whoever left in good order may be back at once.
+        let least_us = if resumes { 125_000 } else { 1_000 };
+        let delay_us = self.timing.between(least_us, if resumes { 1_500_000 } else { 300_000 });
         self.queue.after(delay_us, Event::Come(index));
     }
 
@@ -725,10 +744,16 @@ impl World {
                 let trouble = if is_full { DiskFault::Full } else { DiskFault::Fail };
                 host.store.set_fault(trouble);
                 self.figures.disk_troubles += 1;
-                let delay_us = self.timing.between(500_000, 3_000_000);
+                self.disk_trouble_us = now_us;
+                let delay_us = self.timing.between(100_000, 2_500_000);
                 self.queue.after(delay_us, Event::DiskWell);
             }
-            Fault::PowerCut => self.cut_power()?,
+            Fault::PowerCut => {
+                // What is written lately is in the disk's cache alone when the power goes.
+                let stall_us = self.timing.below(1_200_000);
+                self.stall_until_us = now_us + stall_us;
+                self.queue.after(stall_us, Event::PowerGoes);
+            }
             Fault::Overload => {
                 self.overload_until_us = now_us + self.timing.between(2_000_000, 4_000_000);
             }
@@ -807,6 +832,7 @@ impl World {
     }
 
     fn cut_power(&mut self) -> Check {
+        self.tell(&"the power goes");
         let Some(host) = self.host.take() else { return Ok(()) };
         self.figures.power_cuts += 1;
         self.figures.crossings += host.crossings;
@@ -870,6 +896,15 @@ impl World {
                 walker.wait(tick, way_ticks)?;
             } else {
                 walker.excuse();
+            }
+            let known_us = walker.replica.as_ref().map(|replica| replica.clock().tick_us());
+            let is_told = known_us.is_none_or(|known_us| known_us.abs_diff(self.pace_us.0) <= 1);
+            if !is_told && host.is_pace_steady() && self.pace_us.1 + PACE_TOLD_US < now_us {
+                return Err(format!(
+                    "{} thinks that a tick takes {known_us:?} us, and it takes {}",
+                    walker.name(),
+                    self.pace_us.0
+                ));
             }
             self.eyes[index].look(walker, &host.truth, tick, way_ticks)?;
         }

@@ -30,6 +30,10 @@ const MISSED_MAX: u32 = 20;
 /// Seconds after which it is written down again that somebody who stands still is here.
 const SEEN_EVERY_S: u64 = 3_600;
 
+/// Ticks for which it is remembered where somebody crossed a border: until their new shard has
+/// said where they are, or was found to be lost and began anew.
+const CROSSED_TICKS: u64 = 200;
+
 /// Ticks between two looks at where everyone is, for the operators' map.
 const PICTURE_TICKS: u64 = 5;
 
@@ -113,14 +117,12 @@ impl GatewayActor {
                 None => self.send_letter(to, &message),
             }
         }
-        for (to, traveller) in &output.travellers {
+        for (_, traveller) in &output.travellers {
             self.metrics.handoffs.increment(1);
             let person = traveller.avatar.person;
             // Its new shard may be lost before it says where it is.
             let seen = Whereabouts::of(traveller.avatar.id, person, &traveller.avatar.body);
-            let there = self.whereabouts.entry(*to).or_default();
-            there.retain(|other| other.avatar != seen.avatar);
-            there.push(seen);
+            self.crossed.insert(seen.avatar, (self.beat.tick, seen));
             let regions = self.outfit.regions;
             let place = traveller.avatar.body.position();
             self.outfit.lobby.directory.change(person, |presence| {
@@ -276,6 +278,8 @@ impl GatewayActor {
         self.settle_going();
         self.settle_forgetting();
         self.ask_again();
+        let tick = self.beat.tick;
+        self.crossed.retain(|_, (crossed, _)| tick.since(*crossed) < CROSSED_TICKS);
         if self.beat.is_survey {
             self.save_positions();
             self.send_home_the_lost();
@@ -342,8 +346,10 @@ impl GatewayActor {
         // Where it is now counts before where it was: another region's word may be older.
         let seat = self.routes.seat(record.avatar);
         let here = seat.and_then(|seat| self.whereabouts.get(&seat.region));
-        let mut seen = here.into_iter().chain(self.whereabouts.values()).flatten();
-        let seen = seen.find(|place| place.avatar == record.avatar);
+        let is_its = |place: &&Whereabouts| place.avatar == record.avatar;
+        let crossed = || self.crossed.get(&record.avatar).map(|(_, place)| place);
+        let elsewhere = || self.whereabouts.values().flatten().find(is_its);
+        let seen = here.into_iter().flatten().find(is_its).or_else(crossed).or_else(elsewhere);
         match seen {
             Some(place) => PersonRecord { position: place.position, yaw: place.yaw, ..record },
             None => record,

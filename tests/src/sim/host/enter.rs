@@ -139,9 +139,7 @@ impl Host {
         let mut record = self.people.get(&person).cloned().unwrap_or(record);
         let avatar = record.avatar;
         self.truth.own(avatar, person);
-        if !self.saboteur.strikes(Break::TwoDrivers, 1) {
-            self.replace(person);
-        }
+        self.replace(person);
         let last = self.last_stay(avatar);
         let resumed = ticket.and_then(|ticket| ticket.continues((person, avatar), last));
         let stay = resumed.unwrap_or_else(|| SessionId(self.lobby_mint.mint()));
@@ -289,8 +287,8 @@ impl Host {
             away.last = LastStay::Ended;
         }
         let is_owner = self.owners.get(&gone.avatar) == Some(&gone.person);
-        let can_store = self.can_store() || self.saboteur.strikes(Break::LeaveUnsaved, 1);
-        if is_owner && can_store {
+        // While nothing can be written the avatar stays, away.
+        if is_owner && self.can_store() {
             self.send_home(gone.avatar);
         }
         Ok(())
@@ -360,8 +358,10 @@ impl Host {
     pub(super) fn newest(&self, record: PersonRecord) -> PersonRecord {
         let seat = self.routes.seat(record.avatar);
         let here = seat.and_then(|seat| self.whereabouts.get(&seat.region));
-        let mut seen = here.into_iter().chain(self.whereabouts.values()).flatten();
-        let seen = seen.find(|place| place.avatar == record.avatar);
+        let is_its = |place: &&Whereabouts| place.avatar == record.avatar;
+        let crossed = || self.crossed.get(&record.avatar).map(|(_, place)| place);
+        let elsewhere = || self.whereabouts.values().flatten().find(is_its);
+        let seen = here.into_iter().flatten().find(is_its).or_else(crossed).or_else(elsewhere);
         match seen {
             Some(place) => PersonRecord { position: place.position, yaw: place.yaw, ..record },
             None => record,

@@ -12,7 +12,7 @@ use server::people::PersonRecord;
 use server::post;
 use server::region::RegionIndex;
 use server::rows::{self, ClockRow};
-use server::shard::batch::{Command, Entry, Letter, StepOutput, Whereabouts};
+use server::shard::batch::{Change, Command, Entry, Letter, StepOutput, Whereabouts};
 use server::shard::pack::Packed;
 use server::shard::viewer::ClientKey;
 use server::store::{Batch, Epoch, Number, Store as _, StoreError, Tree};
@@ -20,6 +20,9 @@ use server::store::{Batch, Epoch, Number, Store as _, StoreError, Tree};
 use super::super::breaks::Break;
 use super::super::truth::Check;
 use super::{Host, Out, SAVE_EVERY_MS, Stepped, UNKNOWN};
+
+/// Ticks for which it is remembered where somebody crossed a border.
+const CROSSED_TICKS: u64 = 200;
 
 /// Ticks that are made up for after a move: more inputs than that wait for nobody.
 const MISSED_MAX: u64 = 8;
@@ -52,13 +55,13 @@ impl Host {
         }
         let (place, missed) = match self.hosting.turn(region, self.tick) {
             Turn::Step { place, missed } => (place, missed.min(MISSED_MAX)),
-            Turn::Pack => return self.pack(region),
-            Turn::Wait => {
+            Turn::Pack => {
                 if self.saboteur.strikes(Break::LoseQueued, 1) {
                     drop(self.routes.take(region, self.tick));
                 }
-                return Ok(());
+                return self.pack(region);
             }
+            Turn::Wait => return Ok(()),
         };
         let missed = if self.saboteur.strikes(Break::SkipMissed, 1) { 0 } else { missed };
         for ago in (0..=missed).rev() {
@@ -135,12 +138,10 @@ impl Host {
             self.take_letter(letter, &numbers);
         }
         self.crossings += output.travellers.len() as u64;
-        for (to, traveller) in &output.travellers {
+        for (_, traveller) in &output.travellers {
             let avatar = &traveller.avatar;
             let seen = Whereabouts::of(avatar.id, avatar.person, &avatar.body);
-            let there = self.whereabouts.entry(*to).or_default();
-            there.retain(|other| other.avatar != seen.avatar);
-            there.push(seen);
+            self.crossed.insert(seen.avatar, (self.tick, seen));
         }
         self.note_departed(&mut output.departed)?;
         self.spoil_routes(region, &mut output);
@@ -230,12 +231,10 @@ impl Host {
                 continue;
             }
             if 1 < entry.changes.len() && self.saboteur.strikes(Break::SplitEntry, 1) {
-                let mut last = self.appended;
-                for change in entry.changes {
-                    let part = Entry { changes: vec![change], event: None };
-                    last = self.append(rows::entry_batch(&part, shard, epoch))?;
-                }
-                numbers.push(last);
+                let (first, rest) = entry.changes.split_at(1);
+                let part = |changes: &[Change]| Entry { changes: changes.to_vec(), event: None };
+                self.unfinished.push(rows::entry_batch(&part(rest), shard, epoch));
+                numbers.push(self.append(rows::entry_batch(&part(first), shard, epoch))?);
                 continue;
             }
             numbers.push(self.append(rows::entry_batch(&entry, shard, epoch))?);
@@ -336,8 +335,13 @@ impl Host {
     /// What was violated.
     pub fn end_tick(&mut self, took: Duration) -> Check {
         self.append_unsaved()?;
+        for batch in std::mem::take(&mut self.unfinished) {
+            self.append(batch)?;
+        }
         self.recover_lost()?;
         self.settle_going();
+        let tick = self.tick;
+        self.crossed.retain(|_, (crossed, _)| tick.since(*crossed) < CROSSED_TICKS);
         if SAVE_EVERY_MS <= self.now_ms().saturating_sub(self.saved_at_ms) {
             self.save_positions()?;
             self.send_home_the_lost();
