@@ -216,8 +216,8 @@ impl Switchboard {
 
     /// Sorts what a step put out for other shards into their next batches.
     ///
-    /// A traveller's commands and inputs follow it, in the order in which they came. Commands for
-    /// somebody who is nowhere any more are dropped.
+    /// A traveller's commands and inputs follow it, in the order in which they came; requests also
+    /// when they come too late for that. Commands for somebody who is nowhere any more are dropped.
     pub fn absorb(&mut self, output: &mut StepOutput) {
         for (region, batch) in output.ghosts.drain(..) {
             self.push(region, Command::Ghosts(batch));
@@ -239,8 +239,10 @@ impl Switchboard {
             }
         }
         for stray in output.strays.drain(..) {
-            // Who ended an offer does not know where the other party is by now.
-            if let Command::EndOffer { avatar, .. } = stray {
+            // Who ended an offer does not know where the other party is by now; and a shard whose
+            // process is late is asked for somebody who has gone on already.
+            let follows = stray.request().is_some() || matches!(stray, Command::EndOffer { .. });
+            if let Some(avatar) = stray.avatar().filter(|_| follows) {
                 self.command(avatar, stray);
             }
         }

@@ -91,7 +91,10 @@ fn sweep(first: u64, count: u64, planted: Option<Break>) -> Result<bool> {
     let progress = ProgressBar::new(count);
     let style = "{bar:40} {pos}/{len} seeds, {per_sec}, {eta} left {msg}";
     progress.set_style(ProgressStyle::with_template(style)?);
-    #[expect(clippy::disallowed_methods, reason = "a program of its own, which says how fast it is")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a program of its own, which says how fast it is"
+    )]
     let began = Instant::now();
     let mut failed = 0;
     for seed in first..first.saturating_add(count) {
@@ -142,10 +145,7 @@ fn failure(outcome: &Outcome, planted: Option<Break>) -> String {
     let Some((tick, why)) = &outcome.violation else { return String::new() };
     let seed = outcome.seed;
     let with = planted.map(|it| format!(" --break {}", it.name())).unwrap_or_default();
-    format!(
-        "seed {seed}, tick {}: {why}\n  again: ecumene-sim --seed {seed}{with}\n",
-        tick.0
-    )
+    format!("seed {seed}, tick {}: {why}\n  again: ecumene-sim --seed {seed}{with}\n", tick.0)
 }
 
 fn say(text: &str) -> Result<()> {

@@ -29,6 +29,10 @@ const NOTICE_TICKS: u32 = 12;
 /// Ticks that a ghost may be behind while everything is in time.
 const BEHIND_TICKS: u64 = 4;
 
+/// Ticks that a third shard may show somebody who crossed a border and left the world at once: six
+/// until their first shard says so, and the way there.
+const GONE_TICKS: u64 = 9;
+
 /// Ticks that a ghost may be behind while a region is late or begins anew.
 const BEHIND_TICKS_MAX: u64 = 60;
 
@@ -77,7 +81,10 @@ impl Eyes {
                 let ticks = self.near.get(&id).map_or(1, |ticks| ticks + 1);
                 near.insert(id, ticks);
                 if patience < ticks && replica.entity(id).is_none() {
-                    return Err(format!("{} at {here:?} does not see {id} at {at:?}", walker.name()));
+                    return Err(format!(
+                        "{} at {here:?} does not see {id} at {at:?}",
+                        walker.name()
+                    ));
                 }
             }
         }
@@ -149,7 +156,11 @@ fn is_avatar_so(
         return seat.position == state.position && seat.yaw.coarse() == state.yaw;
     }
     let is_calm = truth.is_calm(region, tick, HAUNTED_TICKS);
-    let behind = if is_calm { BEHIND_TICKS } else { BEHIND_TICKS_MAX };
+    let behind = match (is_calm, now) {
+        (true, Some(_)) => BEHIND_TICKS,
+        (true, None) => GONE_TICKS,
+        (false, _) => BEHIND_TICKS_MAX,
+    };
     (0..=behind.min(tick.0)).any(|ago| {
         let Some(then) = truth.at(Tick(tick.0 - ago), avatar) else { return false };
         let mut carried = 0..=ago.min(CARRIED_TICKS_MAX);

@@ -34,15 +34,13 @@ use server::session::{Reaction, Session};
 use server::shard::batch::{Command, StepInput, StepOutput, Whereabouts};
 use server::shard::viewer::{ClientKey, Told};
 use server::shard::{Shard, WorldRules};
-use server::store::{
-    Batch, Epoch, Key, MemoryStore, Number, Store as _, StoreError, Stored, Tree,
-};
+use server::store::{Batch, Epoch, Key, MemoryStore, Number, Store as _, StoreError, Stored, Tree};
 use server::switchboard::Switchboard;
 use server::ticket::{Ended, LastStay};
 
 use super::breaks::{Break, Saboteur};
 use super::keeping::Rows;
-use super::truth::{Check, Truth};
+use super::truth::Truth;
 
 pub use enter::Examined;
 pub use hosts::Recovery;
@@ -342,21 +340,17 @@ impl Host {
     }
 
     /// Hears what a client says; `react` is what the gateway makes of it.
-    ///
-    /// # Errors
-    /// What was violated.
-    pub fn hear(&mut self, client: ClientKey, message: protocol::message::ClientMessage) -> Check {
+    pub fn hear(&mut self, client: ClientKey, message: protocol::message::ClientMessage) {
         let (now_ms, tick) = (self.now_ms(), self.tick);
-        let Some(place) = self.clients.get_mut(&client) else { return Ok(()) };
+        let Some(place) = self.clients.get_mut(&client) else { return };
         for reaction in place.judge.hear(message, now_ms, tick) {
-            self.react(client, reaction)?;
+            self.react(client, reaction);
         }
-        Ok(())
     }
 
-    fn react(&mut self, client: ClientKey, reaction: Reaction) -> Check {
+    fn react(&mut self, client: ClientKey, reaction: Reaction) {
         let can_store = self.can_store();
-        let Some(place) = self.clients.get_mut(&client) else { return Ok(()) };
+        let Some(place) = self.clients.get_mut(&client) else { return };
         let avatar = place.avatar;
         match reaction {
             Reaction::World(Command::Do { request, .. }) if !can_store => {
@@ -370,7 +364,7 @@ impl Host {
                 let request = command.request();
                 place.open.extend(request);
                 if self.saboteur.strikes(Break::LoseAct, 40) {
-                    return Ok(());
+                    return;
                 }
                 let is_taken = self.routes.command(avatar, command);
                 if let Some(request) = request.filter(|_| !is_taken) {
@@ -380,7 +374,7 @@ impl Host {
             Reaction::Answer(message) => self.send(client, &message),
             Reaction::End(refusal) => {
                 if refusal.code == CloseCode::Goodbye {
-                    self.leave(client)?;
+                    self.leave(client);
                 } else {
                     self.put_out(client, &refusal);
                 }
@@ -393,7 +387,6 @@ impl Host {
             | Reaction::Lend(..)
             | Reaction::Recall(..) => {}
         }
-        Ok(())
     }
 
     fn refuse_for_now(&mut self, client: ClientKey, request: u32) {
@@ -435,9 +428,9 @@ impl Host {
 
     /// Returns who is in each of the shards that run here.
     pub fn dwellers_here(&self) -> impl Iterator<Item = (RegionIndex, EntityId)> + '_ {
-        self.shards.iter().flat_map(|(&region, shard)| {
-            shard.whereabouts().map(move |seen| (region, seen.avatar))
-        })
+        self.shards
+            .iter()
+            .flat_map(|(&region, shard)| shard.whereabouts().map(move |seen| (region, seen.avatar)))
     }
 
     /// Returns whether a region's shard waits to begin anew.

@@ -110,7 +110,8 @@ mod tests {
     #[test]
     fn the_control_stream_keeps_its_order_over_losses_and_cuts() {
         let mut chance = Stream::new(1);
-        let quality = Quality { delay_us: 20_000, jitter_us: 50_000, loss_permille: 300, double_permille: 0 };
+        let quality =
+            Quality { delay_us: 20_000, jitter_us: 50_000, loss_permille: 300, double_permille: 0 };
         let mut way = Way::new(quality);
         way.cut_until_us = 500_000;
         let arrivals: Vec<u64> =

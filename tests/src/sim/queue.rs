@@ -38,7 +38,7 @@ impl<T> Queue<T> {
     }
 
     /// Moves on to the next event and returns it.
-    pub fn next(&mut self) -> Option<T> {
+    pub fn step(&mut self) -> Option<T> {
         let ((at_us, _), event) = self.coming.pop_first()?;
         self.now_us = at_us;
         Some(event)
@@ -55,7 +55,7 @@ mod tests {
         queue.at(5, 'b');
         queue.at(5, 'c');
         queue.at(1, 'a');
-        let order: String = std::iter::from_fn(|| queue.next()).collect();
+        let order: String = std::iter::from_fn(|| queue.step()).collect();
         assert_eq!((order.as_str(), queue.now_us()), ("abc", 5));
     }
 }

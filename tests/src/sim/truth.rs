@@ -140,7 +140,8 @@ impl Truth {
             self.note_event(entry);
             for change in &entry.changes {
                 if let Change::Keep { thing, holder } = change {
-                    let by = if let Holder::Held(avatar) = thing.holder { Some(avatar) } else { None };
+                    let by =
+                        if let Holder::Held(avatar) = thing.holder { Some(avatar) } else { None };
                     if by.map(|avatar| self.owners.get(&avatar)) != holder.as_ref().map(Some) {
                         let why = format!("it is kept with {holder:?}");
                         return Err(self.explain(entry, &why));
@@ -168,10 +169,15 @@ impl Truth {
         }
         let before = self.last.insert(avatar, (tick, seat.position));
         if let Some((then, at)) = before {
-            let reach = PACE_CM * tick.since(then).max(1) + if is_anew { BESIDE_CM } else { 0 };
+            // Who begins anew begins where they stood, however long that took.
+            let ticks = if is_anew { 2 } else { tick.since(then).max(1) };
+            let reach = PACE_CM * ticks + if is_anew { BESIDE_CM } else { 0 };
             let far = at.ground_distance_squared(seat.position).isqrt();
             if reach < far {
-                return Err(format!("{avatar} went {far} cm between ticks {} and {}", then.0, tick.0));
+                return Err(format!(
+                    "{avatar} went {far} cm between ticks {} and {}",
+                    then.0, tick.0
+                ));
             }
         }
         Ok(())
@@ -180,15 +186,22 @@ impl Truth {
     /// Adds to what is wrong with an entry what was done last with the things in it.
     fn explain(&self, entry: &Entry, why: &str) -> String {
         let things: BTreeSet<EntityId> = entry.changes.iter().filter_map(thing_of).collect();
-        let is_about = |it: &&Entry| {
-            it.changes.iter().filter_map(thing_of).any(|id| things.contains(&id))
-        };
-        let before: Vec<String> =
-            self.entries.iter().rev().filter(is_about).take(3).map(|it| format!("{it:?}")).collect();
+        let is_about =
+            |it: &&Entry| it.changes.iter().filter_map(thing_of).any(|id| things.contains(&id));
+        let before: Vec<String> = self
+            .entries
+            .iter()
+            .rev()
+            .filter(is_about)
+            .take(3)
+            .map(|it| format!("{it:?}"))
+            .collect();
         let kept: Vec<_> =
             self.keeping.rows().keys().filter(|(_, id)| things.contains(id)).collect();
         let before = before.join("; ");
-        format!("{why}, in {entry:?}; they are kept as {kept:?}; before that, newest first: {before}")
+        format!(
+            "{why}, in {entry:?}; they are kept as {kept:?}; before that, newest first: {before}"
+        )
     }
 
     fn note_place(&mut self, thing: &Thing) {
@@ -405,6 +418,7 @@ const fn thing_of(change: &Change) -> Option<EntityId> {
 fn differences(expected: &Rows, found: &Rows) -> String {
     let missing = expected.iter().filter(|&(key, thing)| found.get(key) != Some(thing)).count();
     let strange = found.iter().filter(|&(key, thing)| expected.get(key) != Some(thing));
-    let first = strange.clone().next().map(|((holder, id), _)| format!("; such as {id} with {holder:?}"));
+    let first =
+        strange.clone().next().map(|((holder, id), _)| format!("; such as {id} with {holder:?}"));
     format!("{missing} rows missing, {} strange{}", strange.count(), first.unwrap_or_default())
 }

@@ -38,8 +38,10 @@ pub enum Stage {
 }
 
 /// A request that waits for its answer.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Asked {
+    /// What was asked.
+    what: String,
     /// Ticks that counted.
     waited: u32,
     /// The tick before which no answer is due: what was begun takes time.
@@ -324,14 +326,14 @@ impl Walker {
             return;
         }
         let (Some(replica), Some(session)) = (&self.replica, &mut self.session) else { return };
-        let asked = if self.chance.one_in(12) {
-            session.say(Audience::Nearby, Utterance::plain("hello"), now_us)
+        let (what, asked) = if self.chance.one_in(12) {
+            ("say".into(), session.say(Audience::Nearby, Utterance::plain("hello"), now_us))
         } else {
             let Some(act) = wish(replica, &mut self.offers, &mut self.chance) else { return };
-            session.act(act, now_us)
+            (format!("{act:?}"), session.act(act, now_us))
         };
         if let Ok(request) = asked {
-            self.asked.insert(request, Asked { waited: 0, until: Tick(0) });
+            self.asked.insert(request, Asked { what, waited: 0, until: Tick(0) });
         }
     }
 
@@ -357,7 +359,8 @@ impl Walker {
             }
             asked.waited += 1;
             if ANSWER_TICKS + way_ticks < asked.waited {
-                return Err(format!("{} has no answer to request {request}", self.name));
+                let what = &asked.what;
+                return Err(format!("{} has no answer to request {request}: {what}", self.name));
             }
         }
         self.newest.1 += 1;

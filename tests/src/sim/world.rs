@@ -4,6 +4,9 @@
 //! The same seed makes the same events, the same bytes and the same hash. What may never happen is
 //! checked after every tick; the first violation ends the run.
 
+mod checks;
+mod faults;
+
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hasher};
 use std::sync::Arc;
@@ -15,8 +18,8 @@ use protocol::input::InputDatagram;
 use protocol::limits::MESSAGE_BYTES_MAX;
 use protocol::message::ClientMessage;
 use protocol::units::Tick;
-use server::hosting::{LinkId, Place};
-use server::link::{LENGTH_BYTES, Up, read, write};
+use server::hosting::LinkId;
+use server::link::{LENGTH_BYTES, Up, read};
 use server::region::RegionIndex;
 use server::shard::WorldRules;
 use server::shard::viewer::ClientKey;
@@ -36,15 +39,6 @@ use super::walker::{News, Stage, Walker};
 
 /// Clients of one world.
 pub const WALKERS: u64 = 24;
-
-/// Ticks after a disturbance in which a client's prediction may be set right.
-const STEADY_TICKS: u64 = 60;
-
-/// How long a client may go by an old pace of the world after it changed.
-const PACE_TOLD_US: u64 = 1_500_000;
-
-/// How long an input that came too late may show.
-const REPEATED_US: u64 = 500_000;
 
 /// Microseconds of a tick at full pace.
 const TICK_US: u64 = 50_000;
@@ -175,6 +169,8 @@ pub struct World {
     slow_us: u64,
     overload_until_us: u64,
     stall_until_us: u64,
+    /// Whether a stalled disk does not even show what it was given.
+    holds_writes: bool,
     /// The time from one tick to the next, and when that changed last.
     pace_us: (u64, u64),
     answered_us: BTreeMap<RegionIndex, u64>,
@@ -198,13 +194,12 @@ pub fn run(seed: u64, planted: Option<Break>) -> Outcome {
         Err(why) => return failed(seed, why),
     };
     let violation = loop {
-        let Some(event) = world.queue.next() else { break Some("nothing is to come".into()) };
+        let Some(event) = world.queue.step() else { break Some("nothing is to come".into()) };
         if matches!(event, Event::Over) {
             break world.check_end().err();
         }
-        let happened = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            world.happen(event)
-        }));
+        let happened =
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| world.happen(event)));
         match happened {
             Ok(Ok(())) => {}
             Ok(Err(why)) => break Some(why),
@@ -254,6 +249,7 @@ impl World {
             slow_us: 0,
             overload_until_us: 0,
             stall_until_us: 0,
+            holds_writes: false,
             pace_us: (TICK_US, 0),
             answered_us: BTreeMap::new(),
             is_resting: false,
@@ -331,11 +327,11 @@ impl World {
                 self.serve(event)?;
             }
             Event::Server(..) | Event::Over => {}
-            Event::ToServer(connection, packet) => self.server_hears(connection, packet)?,
+            Event::ToServer(connection, packet) => self.server_hears(connection, packet),
             Event::ToClient(connection, packet) => self.client_hears(connection, packet)?,
             Event::Pulse(walker) => self.pulse(walker),
             Event::Come(walker) => self.come(walker)?,
-            Event::ClientGivesUp(connection) => self.client_gives_up(connection)?,
+            Event::ClientGivesUp(connection) => self.client_gives_up(connection),
             Event::LinkDown(link, frame) => self.process_hears(link, &frame)?,
             Event::Fault(fault) => self.strike(fault)?,
             Event::End(link, end) => self.end_process(link, end)?,
@@ -351,7 +347,8 @@ impl World {
                 self.walkers.iter_mut().for_each(Walker::halt);
             }
         }
-        self.send()
+        self.send();
+        Ok(())
     }
 
     fn serve(&mut self, event: ServerEvent) -> Check {
@@ -397,7 +394,7 @@ impl World {
             }
             ServerEvent::DiskApplies => {
                 let is_well = host.store.subscribe().borrow().trouble.is_none();
-                if is_well {
+                if is_well && !(self.holds_writes && now_us < self.stall_until_us) {
                     host.store.apply();
                 }
                 let delay_us = self.timing.between(500, 9_000);
@@ -436,22 +433,22 @@ impl World {
     }
 
     /// Sends what the server has to say.
-    fn send(&mut self) -> Check {
-        let Some(host) = &mut self.host else { return Ok(()) };
+    fn send(&mut self) {
+        let Some(host) = &mut self.host else { return };
         let out = host.take_out();
         let now_us = self.queue.now_us();
         for out in out {
             match out {
                 Out::Control { connection, bytes } => {
                     self.hasher.write(&bytes);
-                    self.to_client(connection, Packet::Control(bytes));
+                    self.carry_down(connection, Packet::Control(bytes));
                 }
                 Out::Datagram { connection, bytes } => {
                     self.hasher.write(&bytes);
-                    self.to_client(connection, Packet::Datagram(bytes));
+                    self.carry_down(connection, Packet::Datagram(bytes));
                 }
                 Out::Close { connection, code } => {
-                    self.to_client(connection, Packet::Closed(code));
+                    self.carry_down(connection, Packet::Closed(code));
                     if let Some(connection) = self.connections.get_mut(&connection) {
                         connection.client = None;
                         connection.is_known = false;
@@ -473,10 +470,9 @@ impl World {
                 }
             }
         }
-        Ok(())
     }
 
-    fn to_client(&mut self, connection: u64, packet: Packet) {
+    fn carry_down(&mut self, connection: u64, packet: Packet) {
         let now_us = self.queue.now_us();
         let Some(way) = self.connections.get_mut(&connection) else { return };
         match packet {
@@ -493,7 +489,7 @@ impl World {
         }
     }
 
-    fn to_server(&mut self, connection: u64, packet: Packet) {
+    fn carry_up(&mut self, connection: u64, packet: Packet) {
         let now_us = self.queue.now_us();
         let Some(way) = self.connections.get_mut(&connection) else { return };
         match packet {
@@ -510,10 +506,10 @@ impl World {
         }
     }
 
-    fn server_hears(&mut self, connection: u64, packet: Packet) -> Check {
+    fn server_hears(&mut self, connection: u64, packet: Packet) {
         let now_us = self.queue.now_us();
-        let Some(line) = self.connections.get_mut(&connection) else { return Ok(()) };
-        let Some(host) = &mut self.host else { return Ok(()) };
+        let Some(line) = self.connections.get_mut(&connection) else { return };
+        let Some(host) = &mut self.host else { return };
         host.at(now_us);
         match packet {
             Packet::Datagram(bytes) => {
@@ -532,7 +528,7 @@ impl World {
                     messages.extend(ClientMessage::read(frame).ok().flatten());
                 }
                 for message in messages {
-                    self.server_reads(connection, message)?;
+                    self.server_reads(connection, message);
                 }
             }
             Packet::Closed(_) => {
@@ -540,12 +536,11 @@ impl World {
                 self.server_after(0, noticed);
             }
         }
-        Ok(())
     }
 
-    fn server_reads(&mut self, connection: u64, message: ClientMessage) -> Check {
-        let Some(line) = self.connections.get(&connection) else { return Ok(()) };
-        let Some(host) = &mut self.host else { return Ok(()) };
+    fn server_reads(&mut self, connection: u64, message: ClientMessage) {
+        let Some(line) = self.connections.get(&connection) else { return };
+        let Some(host) = &mut self.host else { return };
         if let ClientMessage::Hello(hello) = message {
             match host.examine(connection, hello) {
                 Ok(examined) => {
@@ -553,13 +548,12 @@ impl World {
                     let knock = ServerEvent::Knock(connection, Box::new(examined));
                     self.server_after(delay_us, knock);
                 }
-                Err(refusal) => self.to_client(connection, Packet::Closed(refusal.code)),
+                Err(refusal) => self.carry_down(connection, Packet::Closed(refusal.code)),
             }
-            return Ok(());
+            return;
         }
-        match line.client {
-            Some(client) => host.hear(client, message),
-            None => Ok(()),
+        if let Some(client) = line.client {
+            host.hear(client, message);
         }
     }
 
@@ -602,11 +596,6 @@ impl World {
         Ok(())
     }
 
-    /// Notes that a walker's line or place is disturbed until then.
-    fn disturb(&mut self, index: usize, until_us: u64) {
-        self.disturbed_us[index] = self.disturbed_us[index].max(until_us);
-    }
-
     fn ended(&mut self, index: usize, resumes: bool) {
         if !resumes {
             self.walkers[index].forget_session();
@@ -616,40 +605,6 @@ impl World {
         let least_us = if resumes { 125_000 } else { 1_000 };
         let delay_us = self.timing.between(least_us, if resumes { 1_500_000 } else { 300_000 });
         self.queue.after(delay_us, Event::Come(index));
-    }
-
-    /// Checks that a prediction that nothing disturbs needs no correction.
-    fn check_correction(
-        &mut self,
-        index: usize,
-        tick: Tick,
-        correction: Option<protocol::replica::Correction>,
-    ) -> Check {
-        let now_us = self.queue.now_us();
-        let (Some(correction), Some(host)) = (correction, &self.host) else { return Ok(()) };
-        let walker = &self.walkers[index];
-        let Some(seat) = walker.avatar.and_then(|own| host.truth.at(tick, own)) else {
-            return Ok(());
-        };
-        let steady_us = STEADY_TICKS * TICK_US;
-        let is_steady = self.qualities[index].is_even()
-            && self.disturbed_us[index] + steady_us < now_us
-            && self.repeated_us[index] + REPEATED_US < now_us
-            && self.slow_us + steady_us < now_us
-            && host.truth.is_calm(seat.region, tick, STEADY_TICKS);
-        if !is_steady {
-            return Ok(());
-        }
-        self.figures.predictions += 1;
-        if correction.cm == 0.0 {
-            return Ok(());
-        }
-        Err(format!(
-            "{} was set right by {:.1} cm at tick {} though nothing disturbed it",
-            walker.name(),
-            correction.cm,
-            tick.0
-        ))
     }
 
     fn pulse(&mut self, index: usize) {
@@ -662,11 +617,11 @@ impl World {
                 walker.wander(half_width_cm);
                 walker.act(now_us);
             }
-            self.to_server(connection, Packet::Datagram(bytes));
+            self.carry_up(connection, Packet::Datagram(bytes));
         }
         let bytes = self.walkers[index].take_output();
         if !bytes.is_empty() {
-            self.to_server(connection, Packet::Control(bytes));
+            self.carry_up(connection, Packet::Control(bytes));
         }
         let due_us = self.walkers[index].due_us(now_us);
         self.queue.at(due_us, Event::Pulse(index));
@@ -700,11 +655,11 @@ impl World {
         Ok(())
     }
 
-    fn client_gives_up(&mut self, connection: u64) -> Check {
-        let Some(line) = self.connections.get(&connection) else { return Ok(()) };
+    fn client_gives_up(&mut self, connection: u64) {
+        let Some(line) = self.connections.get(&connection) else { return };
         let index = line.walker;
         if self.walkers[index].connection != connection {
-            return Ok(());
+            return;
         }
         let news = self.walkers[index].closed(None);
         for news in news {
@@ -712,7 +667,6 @@ impl World {
                 self.ended(index, resumes);
             }
         }
-        Ok(())
     }
 
     fn process_hears(&mut self, link: LinkId, frame: &[u8]) -> Check {
@@ -725,242 +679,6 @@ impl World {
             let at_us = process.up_at(now_us);
             let delay_us = at_us - now_us;
             self.server_after(delay_us, ServerEvent::LinkUp(link, answer));
-        }
-        Ok(())
-    }
-
-    fn tell(&mut self, what: &dyn std::fmt::Debug) {
-        let tick = self.host.as_ref().map_or(self.last_tick, |host| host.tick);
-        self.story.push(format!("{:>6} ms, tick {:>4}: {what:?}", self.queue.now_us() / 1_000, tick.0));
-    }
-
-    fn strike(&mut self, fault: Fault) -> Check {
-        let now_us = self.queue.now_us();
-        self.tell(&fault);
-        match fault {
-            Fault::Join { regions, end } => self.join(regions, end)?,
-            Fault::DiskTrouble { is_full } => {
-                let Some(host) = &self.host else { return Ok(()) };
-                let trouble = if is_full { DiskFault::Full } else { DiskFault::Fail };
-                host.store.set_fault(trouble);
-                self.figures.disk_troubles += 1;
-                self.disk_trouble_us = now_us;
-                let delay_us = self.timing.between(100_000, 2_500_000);
-                self.queue.after(delay_us, Event::DiskWell);
-            }
-            Fault::PowerCut => {
-                // What is written lately is in the disk's cache alone when the power goes.
-                let stall_us = self.timing.below(1_200_000);
-                self.stall_until_us = now_us + stall_us;
-                self.queue.after(stall_us, Event::PowerGoes);
-            }
-            Fault::Overload => {
-                self.overload_until_us = now_us + self.timing.between(2_000_000, 4_000_000);
-            }
-            Fault::Cut { walker, us } => {
-                let index = walker as usize;
-                self.figures.cuts += 1;
-                self.disturb(index, now_us + us);
-                let connection = self.walkers[index].connection;
-                if let Some(line) = self.connections.get_mut(&connection) {
-                    line.up.cut_until_us = now_us + us;
-                    line.down.cut_until_us = now_us + us;
-                }
-            }
-            Fault::Break { walker, noticed_us } => {
-                let index = walker as usize;
-                if self.walkers[index].stage == Stage::Out {
-                    return Ok(());
-                }
-                self.figures.breaks += 1;
-                let connection = self.walkers[index].connection;
-                if let Some(line) = self.connections.get_mut(&connection) {
-                    line.up.cut_until_us = u64::MAX / 2;
-                    line.down.cut_until_us = u64::MAX / 2;
-                }
-                self.server_after(noticed_us, ServerEvent::ConnectionLost(connection));
-                self.client_gives_up(connection)?;
-            }
-            Fault::Leave { walker } => {
-                let index = walker as usize;
-                if self.walkers[index].stage == Stage::In {
-                    self.figures.leaves += 1;
-                    self.walkers[index].leave();
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn join(&mut self, wanted: u64, end: End) -> Check {
-        let count = u64::from(self.rules.0.regions.count());
-        let first = self.timing.below(count);
-        let regions = (0..wanted).map(|it| RegionIndex(((first + it) % count) as u16));
-        let regions: Vec<RegionIndex> = regions.collect();
-        let Some(host) = &mut self.host else { return Ok(()) };
-        let Some(link) = host.join(&regions)? else { return Ok(()) };
-        self.tell(&(link, &regions));
-        self.processes.insert(link, Process::new(self.seed, self.next_process));
-        self.next_process += 1;
-        self.figures.moves += wanted;
-        let delay_us = self.timing.between(1_500_000, 4_000_000);
-        self.queue.after(delay_us, Event::End(link, end));
-        Ok(())
-    }
-
-    fn end_process(&mut self, link: LinkId, end: End) -> Check {
-        let now_us = self.queue.now_us();
-        self.tell(&(link, end));
-        let Some(process) = self.processes.get_mut(&link) else { return Ok(()) };
-        match end {
-            End::Departs => {
-                let frame = write(&Up::Leave).map_err(|error| error.to_string())?;
-                let delay_us = process.up_at(now_us) - now_us;
-                self.server_after(delay_us, ServerEvent::LinkUp(link, frame));
-            }
-            End::Killed => {
-                process.is_alive = false;
-                // The connection breaks at once, or the silence is noticed first.
-                let delay_us = self.timing.between(1_000, 2_000_000);
-                self.server_after(delay_us, ServerEvent::LinkBroken(link));
-            }
-            End::Muted => {
-                process.mute_until_us = now_us + self.timing.between(200_000, 2_500_000);
-            }
-        }
-        Ok(())
-    }
-
-    fn cut_power(&mut self) -> Check {
-        self.tell(&"the power goes");
-        let Some(host) = self.host.take() else { return Ok(()) };
-        self.figures.power_cuts += 1;
-        self.figures.crossings += host.crossings;
-        self.last_tick = host.tick;
-        let Host { store, mut truth, mut saboteur, .. } = host;
-        let store = Arc::new(store.crash());
-        if saboteur.strikes(Break::TearBatch, 1) {
-            truth.tear(&store)?;
-        }
-        let lost = truth.survive(host::stored_things(&store)?)?;
-        self.figures.lost_entries += lost as u64;
-        self.between = Some((store, truth, saboteur));
-        self.processes.clear();
-        let connections: Vec<u64> = self.connections.keys().copied().collect();
-        for connection in connections {
-            let Some(line) = self.connections.get_mut(&connection) else { continue };
-            line.client = None;
-            let walker = &self.walkers[line.walker];
-            if walker.connection == connection && walker.stage != Stage::Out {
-                line.down.cut_until_us = u64::MAX / 2;
-                let delay_us = self.timing.between(100_000, 2_000_000);
-                self.queue.after(delay_us, Event::ClientGivesUp(connection));
-            } else {
-                self.connections.remove(&connection);
-            }
-        }
-        let delay_us = self.timing.between(RESTART_US.0, RESTART_US.1);
-        self.queue.after(delay_us, Event::Restart);
-        Ok(())
-    }
-
-    /// Returns the longest that something is under way between a client and the server, in ticks.
-    fn way_ticks(&self, index: usize) -> u32 {
-        let us = 2 * self.qualities[index].control_us_max();
-        u32::try_from(us / TICK_US).unwrap_or(u32::MAX) + 1
-    }
-
-    fn check_tick(&mut self) -> Check {
-        let now_us = self.queue.now_us();
-        let Some(host) = &self.host else { return Ok(()) };
-        let tick = host.tick;
-        host.truth.check_stacks(tick)?;
-        for (avatar, region) in host.seats() {
-            host.truth.check_owned(avatar, region, tick)?;
-        }
-        // What other processes did in this tick is known with the next.
-        let tick = Tick(tick.0.saturating_sub(1));
-        for index in 0..self.walkers.len() {
-            let way_ticks = self.way_ticks(index);
-            let walker = &mut self.walkers[index];
-            let seat = walker.avatar.and_then(|own| host.truth.at(tick, own));
-            let is_undisturbed = walker.stage == Stage::In
-                && self.disturbed_us[index] + 500_000 < now_us
-                && seat.is_some_and(|seat| host.truth.is_calm(seat.region, tick, 20));
-            if !is_undisturbed {
-                self.eyes[index].blink();
-                walker.excuse();
-                continue;
-            }
-            if self.disk_trouble_us + 1_000_000 < now_us {
-                walker.wait(tick, way_ticks)?;
-            } else {
-                walker.excuse();
-            }
-            let known_us = walker.replica.as_ref().map(|replica| replica.clock().tick_us());
-            let is_told = known_us.is_none_or(|known_us| known_us.abs_diff(self.pace_us.0) <= 1);
-            if !is_told && host.is_pace_steady() && self.pace_us.1 + PACE_TOLD_US < now_us {
-                return Err(format!(
-                    "{} thinks that a tick takes {known_us:?} us, and it takes {}",
-                    walker.name(),
-                    self.pace_us.0
-                ));
-            }
-            self.eyes[index].look(walker, &host.truth, tick, way_ticks)?;
-        }
-        Ok(())
-    }
-
-    /// Checks, when all has been at rest for a while, that everyone and everything agrees.
-    fn check_end(&mut self) -> Check {
-        let Some(host) = &self.host else { return Err("the server did not come back".into()) };
-        if !host.is_settled() {
-            return Err("what was done does not come to rest on the disk".into());
-        }
-        host.truth.check_store(&host::stored_things(&host.store)?)?;
-        for region in (0..self.rules.0.regions.count()).map(RegionIndex) {
-            if host.hosting.place(region) != Some(Place::Here) && self.processes.is_empty() {
-                return Err(format!("region {} runs nowhere", region.0));
-            }
-        }
-        for walker in &self.walkers {
-            if walker.stage != Stage::In {
-                return Err(format!("{} is not in the world", walker.name()));
-            }
-            if 0 < walker.unanswered() {
-                return Err(format!("{} waits for an answer for ever", walker.name()));
-            }
-            self.check_picture(host, walker)?;
-        }
-        Ok(())
-    }
-
-    fn check_picture(&self, host: &Host, walker: &Walker) -> Check {
-        let (Some(own), Some(replica)) = (walker.avatar, &walker.replica) else {
-            return Err(format!("{} sees nothing", walker.name()));
-        };
-        let known: BTreeMap<_, u32> =
-            replica.log().holding.iter().map(|thing| (thing.id, thing.count)).collect();
-        let held = host.truth.keeping.held_by(walker.person);
-        if known != held {
-            return Err(format!("{} thinks it holds {known:?}, and holds {held:?}", walker.name()));
-        }
-        let tick = Tick(host.tick.0.saturating_sub(1));
-        let Some(here) = host.truth.at(tick, own) else {
-            return Err(format!("{} is nowhere", walker.name()));
-        };
-        for entity in replica.entities() {
-            let Some(seat) = host.truth.at(tick, entity.id) else { continue };
-            if seat.position != entity.newest().1.position {
-                return Err(format!(
-                    "{} at {:?} sees {} at {:?}, and it stands at {:?}",
-                    walker.name(),
-                    here.position,
-                    entity.id,
-                    entity.newest().1.position,
-                    seat.position
-                ));
-            }
         }
         Ok(())
     }

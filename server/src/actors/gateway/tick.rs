@@ -283,7 +283,11 @@ impl GatewayActor {
         if self.beat.is_survey {
             self.save_positions();
             self.send_home_the_lost();
-            self.beat.saved_at_ms = self.now_ms();
+            // What a store in trouble did not take is written as soon as it takes something again:
+            // world time must not run ahead of what a restart skips.
+            if self.can_store() {
+                self.beat.saved_at_ms = self.now_ms();
+            }
         }
         let now = self.beat.clock.elapsed();
         let took =

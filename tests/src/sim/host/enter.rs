@@ -227,13 +227,7 @@ impl Host {
         Command::Enter(Box::new(Traveller { avatar, things, viewer: None, errand: None }))
     }
 
-    fn welcome(
-        &mut self,
-        client: ClientKey,
-        record: &PersonRecord,
-        resumed: bool,
-        hello: &Hello,
-    ) {
+    fn welcome(&mut self, client: ClientKey, record: &PersonRecord, resumed: bool, hello: &Hello) {
         let Some(place) = self.clients.get(&client) else { return };
         let (session, person, avatar) = (place.stay, place.person, place.avatar);
         let issued_s = self.now_ms() / 1_000;
@@ -280,8 +274,8 @@ impl Host {
     }
 
     /// Ends a stay for good.
-    pub(super) fn leave(&mut self, client: ClientKey) -> Check {
-        let Some(gone) = self.unseat(client, true) else { return Ok(()) };
+    pub(super) fn leave(&mut self, client: ClientKey) {
+        let Some(gone) = self.unseat(client, true) else { return };
         self.out.push(Out::Close { connection: gone.connection, code: CloseCode::Goodbye });
         if let Some(away) = self.away.get_mut(&gone.avatar) {
             away.last = LastStay::Ended;
@@ -291,7 +285,6 @@ impl Host {
         if is_owner && self.can_store() {
             self.send_home(gone.avatar);
         }
-        Ok(())
     }
 
     /// Takes an avatar out of the world; the step that does so says where it was.

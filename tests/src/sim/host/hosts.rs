@@ -119,7 +119,8 @@ impl Host {
         self.truth.disturb(region, self.tick);
         match place {
             Place::Here => {
-                if self.saboteur.strikes(Break::StayBehind, 1) && self.shards.contains_key(&region) {
+                if self.saboteur.strikes(Break::StayBehind, 1) && self.shards.contains_key(&region)
+                {
                     return Ok(());
                 }
                 let shard = packed.unpack(self.rules.clone()).map_err(|error| error.to_string())?;

@@ -345,7 +345,9 @@ impl Host {
         if SAVE_EVERY_MS <= self.now_ms().saturating_sub(self.saved_at_ms) {
             self.save_positions()?;
             self.send_home_the_lost();
-            self.saved_at_ms = self.now_ms();
+            if self.can_store() {
+                self.saved_at_ms = self.now_ms();
+            }
         }
         if let Some(change) = self.dilation.note(self.tick, took)
             && !self.saboteur.strikes(Break::LosePace, 1)
