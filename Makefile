@@ -63,6 +63,10 @@ bench: setup ## time the hot path on this machine (ARGS go to the benchmarks)
 soak: setup ## load a server with many users (ARGS go to `ecumene-soak`)
 	@cargo run --release --quiet -p tests --bin ecumene-soak -- $(ARGS)
 
+.PHONY: sim
+sim: setup ## simulate worlds with faults, from seeds (ARGS go to `ecumene-sim`)
+	@cargo run --release --quiet -p tests --bin ecumene-sim -- $(ARGS)
+
 .PHONY: bare-test
 bare-test: ## prove the set-up in a bare Debian root (needs root; builds cold)
 	@scripts/bare_test.sh

@@ -195,10 +195,43 @@ impl Switchboard {
         StepInput { tick, ..next.unwrap_or_default() }
     }
 
+    /// Takes what a step of a region that is made up for needs: the inputs of those who are there.
+    ///
+    /// Whoever enters, and all that is asked, waits for the last step: somebody who comes from next
+    /// door has made the steps before there.
+    pub fn take_missed(&mut self, region: RegionIndex, tick: Tick) -> StepInput {
+        let Some(next) = self.next.get_mut(usize::from(region.0)) else {
+            return StepInput { tick, ..StepInput::default() };
+        };
+        let begins = |command: &Command| match command {
+            Command::Enter(traveller) => Some(traveller.avatar.id),
+            Command::Attach { avatar, .. } => Some(*avatar),
+            Command::Leave { .. }
+            | Command::Detach { .. }
+            | Command::Do { .. }
+            | Command::Cancel { .. }
+            | Command::Say { .. }
+            | Command::Wear { .. }
+            | Command::Hide { .. }
+            | Command::Place { .. }
+            | Command::Ground(_)
+            | Command::Things(_)
+            | Command::Ghosts(_)
+            | Command::TellAnew(_)
+            | Command::Ripple(_)
+            | Command::EndOffer { .. } => None,
+        };
+        let coming: BTreeSet<EntityId> = next.commands.iter().filter_map(begins).collect();
+        let is_there = |(avatar, _): &mut (EntityId, InputDatagram)| !coming.contains(avatar);
+        let inputs = next.inputs.extract_if(.., is_there).collect();
+        StepInput { tick, inputs, ..StepInput::default() }
+    }
+
     /// Sorts what a step of the shard of `from` put out for other shards into their next batches.
     ///
-    /// A traveller's commands and inputs follow it, in the order in which they came. Commands for
-    /// somebody who is nowhere any more are dropped.
+    /// A traveller's commands and inputs follow it, in the order in which they came; what comes too
+    /// late for that goes to where its avatar is. Commands for somebody who is nowhere any more are
+    /// dropped.
     pub fn absorb(&mut self, from: RegionIndex, output: &mut StepOutput) {
         for (region, batch) in output.ghosts.drain(..) {
             // One that begins anew is told everything anew.

@@ -2,9 +2,11 @@
 //!
 //! - [`process`]: a real server to connect to and to kill; [`guest`]: somebody in its world.
 //! - [`relay`]: a network between the two that loses, delays and cuts.
+//! - [`sim`]: whole worlds in one thread, with faults, from a seed.
 //! - [`soak`]: a crowd of clients in one world, and what it costs and sees.
 
 pub mod guest;
 pub mod process;
 pub mod relay;
+pub mod sim;
 pub mod soak;

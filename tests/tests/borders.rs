@@ -4,8 +4,6 @@
 
 #[path = "borders/client.rs"]
 mod client;
-#[path = "borders/keeping.rs"]
-mod keeping;
 #[path = "borders/world.rs"]
 mod world;
 

@@ -247,6 +247,8 @@ pub struct GatewayActor {
     progress: watch::Receiver<Progress>,
     /// Where everyone is, by region, as each shard said last.
     whereabouts: BTreeMap<RegionIndex, Vec<Whereabouts>>,
+    /// Where somebody crossed a border, and when.
+    crossed: BTreeMap<EntityId, (Tick, Whereabouts)>,
     ground: ground::Laid,
     beat: Beat,
     metrics: HostMetrics,
@@ -322,6 +324,7 @@ impl GatewayActor {
                 appended: Number::default(),
                 progress: outfit.lobby.store.subscribe(),
                 whereabouts: BTreeMap::new(),
+                crossed: BTreeMap::new(),
                 ground: ground::Laid::default(),
                 beat,
                 metrics: HostMetrics::default(),

@@ -13,9 +13,14 @@ use worldgen::chunk::Chunk;
 
 use super::Shard;
 use super::batch::{Counts, StepOutput, Whereabouts};
+use super::entities::Owner;
 
 /// Ticks between two looks at the ground around one avatar.
 const GROUND_TICKS: u64 = 8;
+
+/// How near a neighbour's avatar is when ground is asked for it: five seconds at a run before it is
+/// handed over at the earliest, an errand across the border aside.
+const COMING_CM: i32 = 2_500;
 
 /// Chunks of ground to each side of an avatar: 128 m, twelve seconds at a run.
 const GROUND_CHUNKS: i32 = 2;
@@ -66,13 +71,21 @@ impl Shard {
         avatar.body = Body::standing(Position { y, ..position }, avatar.body.yaw);
     }
 
-    /// Asks for the ground around avatars that is not there, each avatar's in its turn; for that
-    /// under their feet at once.
+    /// Asks for the ground around avatars that is not there, each avatar's in its turn, and for that
+    /// under their feet at once: also around those of neighbours, who are handed over with their
+    /// next steps and must not stop for it.
     pub(super) fn want_ground(&mut self, output: &mut StepOutput) {
-        for avatar in self.avatars.values() {
-            let at = avatar.body.position();
+        let is_near = |at: Position| self.region.distance_cm(at) <= COMING_CM;
+        let coming = self.entities.iter().filter(|(_, entity)| {
+            entity.owner != Owner::Here
+                && matches!(entity.about.being, Being::Avatar { .. })
+                && is_near(entity.state.position)
+        });
+        let coming = coming.map(|(_, entity)| (entity.id, entity.state.position));
+        let here = self.avatars.values().map(|avatar| (avatar.id, avatar.body.position()));
+        for (id, at) in here.chain(coming) {
             let here = ChunkId::at(0, at.x, at.z);
-            if !(self.tick.0 + avatar.id.0).is_multiple_of(GROUND_TICKS) {
+            if !(self.tick.0 + id.0).is_multiple_of(GROUND_TICKS) {
                 if !self.ground.heights.contains(here) {
                     output.wanted.push((self.region.index, here, 0));
                 }

@@ -8,8 +8,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use protocol::ids::EntityId;
+use protocol::message::server::Refused;
 use protocol::motion::{self, Body};
-use protocol::rules::{Act, Effect, Offer, OfferEnd, Outcome, ThingsRecord};
+use protocol::rules::{Act, Effect, Offer, OfferEnd, Outcome, ThingsRecord, Why};
 use protocol::units::Position;
 
 use super::avatar::Avatar;
@@ -59,7 +60,15 @@ impl Shard {
         });
         self.avatars.insert(id, avatar);
         if let Some((request, act)) = errand {
-            self.begin_act_here(id, request, &act, output);
+            // Whom it was meant for may have gone on meanwhile: what is given to somebody who is
+            // another shard's would be nobody's.
+            match self.elsewhere(&act) {
+                None => self.begin_act_here(id, request, &act, output),
+                Some(_) => {
+                    let why = Why::NotThere;
+                    self.tell(id, Refused { request, why }.into(), None, output);
+                }
+            }
         }
     }
 

@@ -131,7 +131,7 @@ impl Shard {
     }
 
     /// Returns whose shard must carry an act out, if it is not this one.
-    fn elsewhere(&self, act: &Act) -> Option<RegionIndex> {
+    pub(super) fn elsewhere(&self, act: &Act) -> Option<RegionIndex> {
         let is_between = match act.verb {
             Verb::Take
             | Verb::Put

@@ -6,13 +6,14 @@ use protocol::ids::{ContentHash, EntityId, PersonId, SessionId, WorldId};
 use protocol::input::{Input, InputDatagram, RUN};
 use protocol::message::ServerMessage;
 use protocol::message::common::Appearance;
-use protocol::message::server::{Being, Welcome, WorldName};
+use protocol::message::server::{Welcome, WorldName};
 use protocol::motion::MotionRules;
 use protocol::replica::{Detail, Replica, Terrain};
-use protocol::rules::{Act, Args, Lot, OfferId, Portion, RuleBook, Verb, Why};
+use protocol::rules::{Act, OfferId, RuleBook, Why};
 use protocol::units::{Position, TICK_HZ_DEFAULT, Tick, Yaw};
 
-use super::world::Stream;
+use tests::sim::stream::Stream;
+use tests::sim::wish::wish;
 
 /// Ticks in which every request must be answered.
 const ANSWER_TICKS: u64 = 4;
@@ -105,32 +106,7 @@ impl Client {
 
     /// Returns something to do with what is near, by what this client knows.
     pub fn wish(&mut self, chance: &mut Stream) -> Option<Act> {
-        if let Some(offer) = self.offers.pop() {
-            let verb = if chance.one_in(4) { Verb::Decline } else { Verb::Accept };
-            return Some(Act::new(verb).with(Args::Offer(offer)));
-        }
-        let held = self.replica.log().holding.clone();
-        let mine = (!held.is_empty()).then(|| &held[chance.below(held.len() as u64) as usize]);
-        let thing = self.replica.nearest(|it| matches!(it.being, Being::Thing { .. }));
-        let thing = thing.map(|entity| entity.id);
-        let other = self.replica.nearest(|it| matches!(it.being, Being::Avatar { .. }));
-        let other = other.map(|entity| entity.id);
-        match (chance.below(6), mine, other) {
-            (0, Some(mine), _) => {
-                Some(Act::on(Verb::Drop, mine.id).with(Args::Count(1 + mine.count / 2)))
-            }
-            (1, Some(mine), Some(other)) => {
-                let moved = Args::Moved { thing: mine.id, count: mine.count };
-                Some(Act::on(Verb::Give, other).with(moved))
-            }
-            (2 | 3, Some(mine), Some(other)) => {
-                let give = vec![Portion { thing: mine.id, count: 1 }];
-                let want = vec![Lot { kind: mine.kind, count: 1 }];
-                let want = if chance.one_in(2) { want } else { Vec::new() };
-                Some(Act::on(Verb::Offer, other).with(Args::Deal { give, want }))
-            }
-            _ => Some(Act::on(Verb::Take, thing?)),
-        }
+        wish(&self.replica, &mut self.offers, chance)
     }
 
     /// Numbers a request made at `tick`.

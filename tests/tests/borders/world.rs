@@ -23,10 +23,11 @@ use server::shard::pack::Packed;
 use server::shard::viewer::{ClientKey, Told};
 use server::shard::{Shard, WorldRules};
 use server::switchboard::Switchboard;
+use tests::sim::keeping::Keeping;
+use tests::sim::stream::Stream;
 use worldgen::chunk::{Chunk, Surface};
 
 use super::client::Client;
-use super::keeping::Keeping;
 
 const WALKERS: u64 = 100;
 
@@ -47,32 +48,6 @@ const NOTICE_TICKS: u32 = 10;
 const SEEN_OFF_CM: u32 = 110;
 
 const TICK_US: u64 = 50_000;
-
-/// A stream of random numbers (`SplitMix64`).
-#[derive(Clone, Debug)]
-pub struct Stream(u64);
-
-impl Stream {
-    pub const fn draw(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ (mixed >> 31)
-    }
-
-    pub const fn below(&mut self, bound: u64) -> u64 {
-        self.draw() % bound
-    }
-
-    pub const fn one_in(&mut self, bound: u64) -> bool {
-        self.below(bound) == 0
-    }
-
-    fn place(&mut self, half_cm: i32) -> Position {
-        let mut along = || i32::try_from(self.below(2 * half_cm as u64)).expect("small") - half_cm;
-        Position::new(along(), 0, along())
-    }
-}
 
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Figures {
@@ -107,7 +82,7 @@ impl World {
     /// Returns a crowd and what lies about, spread by chance.
     pub fn new(seed: u64) -> Self {
         let half_width_cm = Regions::new(3, WIDTH_CM).half_width_cm();
-        let mut chance = Stream(seed);
+        let mut chance = Stream::new(seed);
         let things = things(&mut chance, &RuleBook::starter(), half_width_cm);
         let walkers = (0..WALKERS).map(|_| chance.place(half_width_cm - 100)).collect::<Vec<_>>();
         Self::with(chance, things, &walkers)
@@ -121,7 +96,7 @@ impl World {
             let kind = book.kind_named(name).expect(name);
             Thing::new(thing_id(index), kind.id, 1, holder)
         });
-        let mut world = Self::with(Stream(0), things.collect(), walkers);
+        let mut world = Self::with(Stream::new(0), things.collect(), walkers);
         world.is_resting = true;
         world
     }
@@ -280,7 +255,9 @@ impl World {
             }
             stacks += output.counts.things;
             self.stacks[index] = output.counts.things;
-            output.journal.iter().for_each(|entry| self.keeping.take_in(entry));
+            for entry in &output.journal {
+                self.keeping.take_in(entry).expect("what is taken away was there");
+            }
             self.deliver(&output, now_us);
             // Clients talk while some shards have answered and others have not.
             self.act(index);
@@ -294,7 +271,7 @@ impl World {
         }
         assert_eq!(owners.len(), self.clients.len(), "somebody is owned by no one");
         assert!(owners.values().all(|&count| count == 1), "somebody is owned twice: {owners:?}");
-        self.keeping.check();
+        self.keeping.check().expect("nothing is doubled or lost");
         assert_eq!(stacks, self.keeping.len(), "shards and store hold the same things");
         self.check_views();
     }

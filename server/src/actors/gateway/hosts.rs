@@ -169,7 +169,10 @@ impl GatewayActor {
         let mut is_taken = true;
         for ago in (0..=missed).rev() {
             let tick = Tick(self.beat.tick.0 - ago);
-            let mut input = self.routes.take(region, tick);
+            let mut input = match ago {
+                0 => self.routes.take(region, tick),
+                _ => self.routes.take_missed(region, tick),
+            };
             input.pace_permille = self.beat.dilation.permille();
             input.frame_bytes_max = budget;
             // When a process is lost, everyone stands where its last answer says.

@@ -17,7 +17,7 @@ use crate::hosting::Place;
 use crate::people::PersonRecord;
 use crate::region::RegionIndex;
 use crate::rows;
-use crate::shard::batch::{Change, Letter, StepOutput};
+use crate::shard::batch::{Change, Letter, StepOutput, Whereabouts};
 use crate::status::{Dot, DotKind, DotSample, ShardStatus, Status, StoreStatus};
 use crate::store::{Batch, Number, StoreError, Tree};
 
@@ -29,6 +29,10 @@ const MISSED_MAX: u32 = 20;
 
 /// Seconds after which it is written down again that somebody who stands still is here.
 const SEEN_EVERY_S: u64 = 3_600;
+
+/// Ticks for which it is remembered where somebody crossed a border: until their new shard has
+/// said where they are, or was found to be lost and began anew.
+const CROSSED_TICKS: u64 = 200;
 
 /// Ticks between two looks at where everyone is, for the operators' map.
 const PICTURE_TICKS: u64 = 5;
@@ -122,6 +126,9 @@ impl GatewayActor {
         for (_, traveller) in &output.travellers {
             self.metrics.handoffs.increment(1);
             let person = traveller.avatar.person;
+            // Its new shard may be lost before it says where it is.
+            let seen = Whereabouts::of(traveller.avatar.id, person, &traveller.avatar.body);
+            self.crossed.insert(seen.avatar, (self.beat.tick, seen));
             let regions = self.outfit.regions;
             let place = traveller.avatar.body.position();
             self.outfit.lobby.directory.change(person, |presence| {
@@ -291,10 +298,16 @@ impl GatewayActor {
         self.settle_going();
         self.settle_forgetting();
         self.ask_again();
+        let tick = self.beat.tick;
+        self.crossed.retain(|_, (crossed, _)| tick.since(*crossed) < CROSSED_TICKS);
         if self.beat.is_survey {
             self.save_positions();
             self.send_home_the_lost();
-            self.beat.saved_at_ms = self.now_ms();
+            // What a store in trouble did not take is written as soon as it takes something again:
+            // world time must not run ahead of what a restart skips.
+            if self.can_store() {
+                self.beat.saved_at_ms = self.now_ms();
+            }
         }
         let now = self.beat.clock.elapsed();
         let took =
@@ -354,8 +367,13 @@ impl GatewayActor {
 
     /// Returns a record with where its avatar was seen last: a few ticks ago at most.
     pub(super) fn newest(&self, record: PersonRecord) -> PersonRecord {
-        let mut seen = self.whereabouts.values().flatten();
-        let seen = seen.find(|place| place.avatar == record.avatar);
+        // Where it is now counts before where it was: another region's word may be older.
+        let seat = self.routes.seat(record.avatar);
+        let here = seat.and_then(|seat| self.whereabouts.get(&seat.region));
+        let is_its = |place: &&Whereabouts| place.avatar == record.avatar;
+        let crossed = || self.crossed.get(&record.avatar).map(|(_, place)| place);
+        let elsewhere = || self.whereabouts.values().flatten().find(is_its);
+        let seen = here.into_iter().flatten().find(is_its).or_else(crossed).or_else(elsewhere);
         match seen {
             Some(place) => PersonRecord { position: place.position, yaw: place.yaw, ..record },
             None => record,

@@ -1,0 +1,153 @@
+//! `ecumene-sim`: runs whole worlds in one thread, with faults, from seeds, and says what was
+//! violated.
+//!
+//! Reads the command line and shows what came of it; what is simulated and checked stands in
+//! `tests::sim`.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, bail};
+use clap::Parser;
+use indicatif::{ProgressBar, ProgressStyle};
+use tests::sim::breaks::Break;
+use tests::sim::world::{Outcome, run};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Exit code when a seed failed.
+const FAILED: u8 = 3;
+
+#[derive(Parser)]
+#[command(
+    about = "Runs whole worlds in one thread, with faults, from seeds, and says what was violated",
+    after_help = "Examples:\n  ecumene-sim --seed 7\n  ecumene-sim --first 1 --count 1000\n  \
+                  ecumene-sim --break lose-ghosts --count 20\n  ecumene-sim --breaks"
+)]
+struct Cli {
+    /// Runs one seed, twice, and compares the hashes
+    #[arg(long, conflicts_with_all = ["first", "breaks"])]
+    seed: Option<u64>,
+    /// The first seed of a sweep
+    #[arg(long, default_value_t = 1)]
+    first: u64,
+    /// How many seeds; of `--breaks`, at most
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..))]
+    count: u64,
+    /// Plants a known bug, which is to be found
+    #[arg(long = "break", value_name = "NAME")]
+    planted: Option<String>,
+    /// Plants every known bug in turn, and shows after how many seeds each was found
+    #[arg(long)]
+    breaks: bool,
+    /// Lists the known bugs
+    #[arg(long)]
+    list_breaks: bool,
+}
+
+fn main() -> Result<ExitCode> {
+    let cli = Cli::parse();
+    // What panics in a simulated world is shown as what it is: a violation of a seed.
+    std::panic::set_hook(Box::new(|_| {}));
+    let planted = cli.planted.as_deref().map(known).transpose()?;
+    if cli.list_breaks {
+        for one in Break::ALL {
+            say(&format!("{:<20} {}\n", one.name(), one.what()))?;
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let is_well = if cli.breaks {
+        try_breaks(cli.first, cli.count)?
+    } else if let Some(seed) = cli.seed {
+        run_one(seed, planted)?
+    } else {
+        sweep(cli.first, cli.count, planted)?
+    };
+    Ok(if is_well { ExitCode::SUCCESS } else { FAILED.into() })
+}
+
+fn known(name: &str) -> Result<Break> {
+    Break::named(name).with_context(|| format!("no bug is called `{name}`; see --list-breaks"))
+}
+
+fn run_one(seed: u64, planted: Option<Break>) -> Result<bool> {
+    let outcome = run(seed, planted);
+    say(&figures(&outcome))?;
+    if outcome.violation.is_some() {
+        say(&format!("{}\n{}", outcome.story.join("\n"), failure(&outcome, planted)))?;
+        return Ok(false);
+    }
+    let again = run(seed, planted);
+    if again.hash != outcome.hash {
+        bail!("seed {seed} gave hash {:016x}, and then {:016x}", outcome.hash, again.hash);
+    }
+    say(&format!("seed {seed}: well; hash {:016x}, twice\n", outcome.hash))?;
+    Ok(true)
+}
+
+fn sweep(first: u64, count: u64, planted: Option<Break>) -> Result<bool> {
+    let progress = ProgressBar::new(count);
+    let style = "{bar:40} {pos}/{len} seeds, {per_sec}, {eta} left {msg}";
+    progress.set_style(ProgressStyle::with_template(style)?);
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a program of its own, which says how fast it is"
+    )]
+    let began = Instant::now();
+    let mut failed = 0;
+    for seed in first..first.saturating_add(count) {
+        let outcome = run(seed, planted);
+        if outcome.violation.is_some() {
+            failed += 1;
+            let text = failure(&outcome, planted);
+            progress.suspend(|| say(&text))?;
+            progress.set_message(format!("({failed} failed)"));
+        }
+        progress.inc(1);
+    }
+    progress.finish_and_clear();
+    let per_s = count as f64 / began.elapsed().as_secs_f64().max(0.001);
+    say(&format!("{count} seeds from {first} on: {failed} failed; {per_s:.2} seeds/s\n"))?;
+    Ok(failed == 0)
+}
+
+fn try_breaks(first: u64, count: u64) -> Result<bool> {
+    let mut missed = 0;
+    for &planted in Break::ALL {
+        let mut seeds = first..first.saturating_add(count);
+        let found = seeds.find_map(|seed| {
+            let outcome = run(seed, Some(planted));
+            outcome.violation.map(|(tick, why)| (seed, tick, why))
+        });
+        let line = match found {
+            Some((seed, tick, why)) => {
+                let why: String = why.chars().take(110).collect();
+                format!("seed {seed:>3}, tick {:>4}: {why}", tick.0)
+            }
+            None => {
+                missed += 1;
+                format!("not found in {count} seeds")
+            }
+        };
+        say(&format!("{:<20} {line}\n", planted.name()))?;
+    }
+    say(&format!("{} of {} found\n", Break::ALL.len() - missed, Break::ALL.len()))?;
+    Ok(missed == 0)
+}
+
+fn figures(outcome: &Outcome) -> String {
+    format!("{:#?}\n", outcome.figures)
+}
+
+fn failure(outcome: &Outcome, planted: Option<Break>) -> String {
+    let Some((tick, why)) = &outcome.violation else { return String::new() };
+    let seed = outcome.seed;
+    let with = planted.map(|it| format!(" --break {}", it.name())).unwrap_or_default();
+    format!("seed {seed}, tick {}: {why}\n  again: ecumene-sim --seed {seed}{with}\n", tick.0)
+}
+
+fn say(text: &str) -> Result<()> {
+    std::io::stdout().lock().write_all(text.as_bytes()).context("write to the terminal")
+}

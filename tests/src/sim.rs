@@ -1,0 +1,24 @@
+//! The simulator: whole worlds in one thread, with faults, from a seed.
+//!
+//! - [`stream`], [`queue`]: chance and time. [`plan`]: what goes wrong when.
+//! - [`scene`]: what the world is like. [`walker`], [`wish`]: its clients.
+//! - [`host`]: the server's pure cores in the gateway's order. [`process`]: those that run shards.
+//! - [`network`]: the ways between.
+//! - [`truth`], [`keeping`], [`tally`]: what is so. [`eyes`]: what is seen.
+//! - [`breaks`]: known bugs to find. [`world`]: all of it together.
+
+pub mod breaks;
+pub mod eyes;
+pub mod host;
+pub mod keeping;
+pub mod network;
+pub mod plan;
+pub mod process;
+pub mod queue;
+pub mod scene;
+pub mod stream;
+pub mod tally;
+pub mod truth;
+pub mod walker;
+pub mod wish;
+pub mod world;

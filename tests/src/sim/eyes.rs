@@ -1,0 +1,178 @@
+//! What clients see, held against what is so.
+//!
+//! What the viewer's own shard steps is shown to the centimetre. What a neighbour steps is shown as
+//! a state that was, moved on by its own velocity. Whoever is near is seen soon, whoever is far is
+//! seen no more soon.
+
+use std::collections::BTreeMap;
+
+use protocol::ids::EntityId;
+use protocol::message::server::Being;
+use protocol::state::EntityState;
+use protocol::units::{Position, Tick};
+use server::region::RegionIndex;
+
+use super::host::HZ;
+use super::scene::VIEW_CM;
+use super::truth::{Check, Truth};
+use super::walker::Walker;
+
+/// Whoever stays this near must be seen.
+const NEAR_CM: u32 = 3_000;
+
+/// Whoever stays this far off must not be seen.
+const FAR_CM: u32 = VIEW_CM as u32 + 700;
+
+/// Ticks in which somebody who comes near must be seen, beside the way there.
+const NOTICE_TICKS: u32 = 12;
+
+/// Ticks that a ghost may be behind while everything is in time.
+const BEHIND_TICKS: u64 = 4;
+
+/// Ticks that a third shard may show somebody who crossed a border and left the world at once: six
+/// until their first shard says so, and the way there.
+const GONE_TICKS: u64 = 9;
+
+/// Ticks that a ghost may be behind while a region is late or begins anew.
+const BEHIND_TICKS_MAX: u64 = 60;
+
+/// Ticks that ghosts move on by their velocity, late batches included: five, and eight.
+const CARRIED_TICKS_MAX: u64 = 13;
+
+/// How far a body gets in a tick: an announcement tells a place and no velocity.
+const STEP_CM: u64 = 40;
+
+/// Ticks after a disturbance in which ghosts may still show it.
+const HAUNTED_TICKS: u64 = 12;
+
+/// Things in view from which on not all of them are shown: 64 are tracked, with some room.
+const CROWD: usize = 56;
+
+/// How long somebody has been near, or far, for one client.
+#[derive(Debug, Default)]
+pub struct Eyes {
+    near: BTreeMap<EntityId, u32>,
+    far: BTreeMap<EntityId, u32>,
+}
+
+impl Eyes {
+    /// Nothing counts for now.
+    pub fn blink(&mut self) {
+        self.near.clear();
+        self.far.clear();
+    }
+
+    /// Checks what is in view against where everyone is at `tick`, every tick.
+    ///
+    /// # Errors
+    /// Who is not seen, or seen though far away.
+    pub fn look(&mut self, walker: &Walker, truth: &Truth, tick: Tick, way_ticks: u32) -> Check {
+        let (Some(own), Some(replica)) = (walker.avatar, &walker.replica) else { return Ok(()) };
+        let Some(here) = truth.at(tick, own).map(|seat| seat.position) else { return Ok(()) };
+        let placed = truth.keeping.placed().filter_map(|thing| Some((thing.id, thing.place()?)));
+        let everyone = truth.everyone(tick).map(|(id, seat)| (id, seat.position));
+        let others = everyone.filter(|(id, _)| *id != own && truth.is_in(*id));
+        let all: BTreeMap<EntityId, Position> = others.chain(placed).collect();
+        let in_view = all.values().filter(|at| here.is_within(**at, FAR_CM)).count();
+        let patience = NOTICE_TICKS + way_ticks;
+        let mut near = BTreeMap::new();
+        for (&id, &at) in &all {
+            if here.is_within(at, NEAR_CM) && in_view < CROWD {
+                let ticks = self.near.get(&id).map_or(1, |ticks| ticks + 1);
+                near.insert(id, ticks);
+                if patience < ticks && replica.entity(id).is_none() {
+                    return Err(format!(
+                        "{} at {here:?} does not see {id} at {at:?}",
+                        walker.name()
+                    ));
+                }
+            }
+        }
+        let mut far = BTreeMap::new();
+        for entity in replica.entities() {
+            let at = all.get(&entity.id);
+            if at.is_some_and(|at| here.is_within(*at, FAR_CM)) {
+                continue;
+            }
+            let ticks = self.far.get(&entity.id).map_or(1, |ticks| ticks + 1);
+            far.insert(entity.id, ticks);
+            if patience < ticks {
+                let id = entity.id;
+                return Err(format!(
+                    "{} at {here:?} still sees {id}, which is at {at:?}",
+                    walker.name()
+                ));
+            }
+        }
+        (self.near, self.far) = (near, far);
+        Ok(())
+    }
+}
+
+/// Checks every state that a frame of `tick` brought.
+///
+/// # Errors
+/// What never was.
+pub fn check_frame(walker: &Walker, truth: &Truth, tick: Tick) -> Check {
+    let (Some(own), Some(replica)) = (walker.avatar, &walker.replica) else { return Ok(()) };
+    // What is as old as that is remembered by nobody.
+    let Some(viewer) = truth.at(tick, own) else { return Ok(()) };
+    for entity in replica.entities() {
+        let (at, state) = entity.newest();
+        if at != tick {
+            continue;
+        }
+        let is_so = match entity.being {
+            Being::Thing { .. } => truth.was_placed(entity.id, state.position),
+            Being::Avatar { .. } => {
+                let step_cm = if entity.since == tick { STEP_CM } else { 1 };
+                is_avatar_so(truth, (viewer.region, tick), entity.id, &state, step_cm)
+            }
+        };
+        if !is_so {
+            return Err(format!(
+                "{} of region {} sees {} in a state that never was: {state:?} at tick {}; \
+                 it was {:?}",
+                walker.name(),
+                viewer.region.0,
+                entity.id,
+                tick.0,
+                truth.at(tick, entity.id)
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn is_avatar_so(
+    truth: &Truth,
+    (region, tick): (RegionIndex, Tick),
+    avatar: EntityId,
+    state: &EntityState,
+    step_cm: u64,
+) -> bool {
+    let now = truth.at(tick, avatar);
+    if let Some(seat) = now.filter(|seat| seat.region == region) {
+        return seat.position == state.position && seat.yaw.coarse() == state.yaw;
+    }
+    let is_calm = truth.is_calm(region, tick, HAUNTED_TICKS);
+    let behind = match (is_calm, now) {
+        (true, Some(_)) => BEHIND_TICKS,
+        (true, None) => GONE_TICKS,
+        (false, _) => BEHIND_TICKS_MAX,
+    };
+    (0..=behind.min(tick.0)).any(|ago| {
+        let Some(then) = truth.at(Tick(tick.0 - ago), avatar) else { return false };
+        let mut carried = 0..=ago.min(CARRIED_TICKS_MAX);
+        carried.any(|ticks| is_moved_on(then.position, state, ticks, step_cm))
+    })
+}
+
+/// Returns whether a state is one from `from` moved on by its velocity for some ticks, each of
+/// which may be `step_cm` off.
+fn is_moved_on(from: Position, state: &EntityState, ticks: u64, step_cm: u64) -> bool {
+    let still = EntityState { position: from, ..*state };
+    let moved = still.extrapolate(u32::try_from(ticks).unwrap_or(0), HZ);
+    let off = |a: i32, b: i32| u64::from(a.abs_diff(b)) <= ticks * step_cm;
+    off(moved.x, state.position.x) && off(moved.z, state.position.z)
+}
