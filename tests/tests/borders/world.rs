@@ -250,7 +250,7 @@ impl World {
                 stacks += traveller.things.things.len();
                 self.figures.crossings += 1;
             }
-            stacks += output.counts.things;
+            stacks += output.counts.things + output.things.len();
             for entry in &output.journal {
                 self.keeping.take_in(entry).expect("what is taken away was there");
             }
