@@ -45,7 +45,6 @@ breaks! {
     LoseGhosts = "lose-ghosts", "A neighbour is not told of something near the border.";
     StaleGhosts = "stale-ghosts", "What a neighbour is told comes some ticks late.";
     StepTwice = "step-twice", "A shard is asked for the same step twice.";
-    SkipStep = "skip-step", "A shard is left out of a tick.";
     MisrouteInputs = "misroute-inputs", "Somebody's inputs drive somebody else.";
     ReplayInputs = "replay-inputs", "Inputs are numbered anew and applied a second time.";
     SwapFrames = "swap-frames", "Two clients get each other's frame.";
@@ -58,7 +57,6 @@ breaks! {
     LoseAct = "lose-act", "What a client asks reaches no shard.";
     LoseEntry = "lose-entry", "An entry of the journal is not stored.";
     SplitEntry = "split-entry", "The changes of one entry are stored in two batches.";
-    SwapEntries = "swap-entries", "Two entries of the journal are stored in the wrong order.";
     ForgetUnsaved = "forget-unsaved", "What a full disk refused is not tried again.";
     LieOfSync = "lie-of-sync", "The disk says that data are safe when they are not.";
     TearBatch = "tear-batch", "A power cut leaves half of a batch behind.";
@@ -76,7 +74,6 @@ breaks! {
     OldPlaces = "old-places", "A shard that begins anew puts people where they were long ago.";
     EmptyHands = "empty-hands", "A shard that begins anew forgets what people hold.";
     LoseAttach = "lose-attach", "Who comes back is shown nothing.";
-    StaleRecord = "stale-record", "Somebody is let in with what they held before they left.";
     LosePace = "lose-pace", "The world slows down and clients are not told.";
 }
 

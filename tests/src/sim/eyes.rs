@@ -29,9 +29,9 @@ const NOTICE_TICKS: u32 = 12;
 /// Ticks that a ghost may be behind while everything is in time.
 const BEHIND_TICKS: u64 = 4;
 
-/// Ticks that a third shard may show somebody who crossed a border and left the world at once: six
-/// until their first shard says so, and the way there.
-const GONE_TICKS: u64 = 9;
+/// Ticks that a third shard may show somebody who crossed borders and left the world at once: six for
+/// each shard until it says so, and the way there.
+const GONE_TICKS: u64 = 20;
 
 /// Ticks that a ghost may be behind while a region is late or begins anew.
 const BEHIND_TICKS_MAX: u64 = 60;
@@ -43,7 +43,7 @@ const CARRIED_TICKS_MAX: u64 = 13;
 const STEP_CM: u64 = 40;
 
 /// Ticks after a disturbance in which ghosts may still show it.
-const HAUNTED_TICKS: u64 = 12;
+const HAUNTED_TICKS: u64 = 24;
 
 /// Things in view from which on not all of them are shown: 64 are tracked, with some room.
 const CROWD: usize = 56;
@@ -155,7 +155,10 @@ fn is_avatar_so(
     if let Some(seat) = now.filter(|seat| seat.region == region) {
         return seat.position == state.position && seat.yaw.coarse() == state.yaw;
     }
-    let is_calm = truth.is_calm(region, tick, HAUNTED_TICKS);
+    // Who comes from a region that is late is late as well, wherever they are seen.
+    let mut before = (0..=BEHIND_TICKS_MAX.min(tick.0)).map(|ago| Tick(tick.0 - ago));
+    let last = before.find_map(|then| truth.at(then, avatar)).map_or(region, |seat| seat.region);
+    let is_calm = [region, last].iter().all(|&region| truth.is_calm(region, tick, HAUNTED_TICKS));
     let behind = match (is_calm, now) {
         (true, Some(_)) => BEHIND_TICKS,
         (true, None) => GONE_TICKS,

@@ -124,7 +124,7 @@ impl Host {
     /// # Errors
     /// What was violated.
     pub fn enter(&mut self, examined: Examined) -> Result<Option<ClientKey>, String> {
-        if self.is_stale(&examined) && !self.saboteur.strikes(Break::StaleRecord, 1) {
+        if self.is_stale(&examined) {
             let Examined { connection, hello, .. } = examined;
             match self.examine(connection, hello) {
                 Ok(again) if !self.is_stale(&again) => return self.enter(again),
