@@ -28,7 +28,6 @@ pub struct Near(u64);
 
 impl Near {
     /// Returns whose slot it is.
-    #[expect(clippy::cast_possible_truncation, reason = "the slot is in the low bits")]
     #[must_use]
     pub const fn slot(self) -> Slot {
         (self.0 & ((1 << SLOT_BITS) - 1)) as Slot
