@@ -130,14 +130,18 @@ pub fn check_frame(walker: &Walker, truth: &Truth, tick: Tick) -> Check {
             }
         };
         if !is_so {
+            let then = |ago: u64| Tick(tick.0.saturating_sub(ago));
+            let last = (0..=BEHIND_TICKS_MAX).map(then).find_map(|tick| {
+                truth.at(tick, entity.id).map(|seat| format!("{seat:?} at tick {}", tick.0))
+            });
             return Err(format!(
                 "{} of region {} sees {} in a state that never was: {state:?} at tick {}; \
-                 it was {:?}",
+                 it was last {}",
                 walker.name(),
                 viewer.region.0,
                 entity.id,
                 tick.0,
-                truth.at(tick, entity.id)
+                last.unwrap_or_else(|| "long ago".into())
             ));
         }
     }
@@ -155,6 +159,14 @@ fn is_avatar_so(
     if let Some(seat) = now.filter(|seat| seat.region == region) {
         return seat.position == state.position && seat.yaw.coarse() == state.yaw;
     }
+    // While their region is lost, and its successor waits for the disk, they stand where they were.
+    if now.is_none()
+        && truth.last_place(avatar).is_some_and(|at| {
+            (0..=CARRIED_TICKS_MAX).any(|ago| is_moved_on(at, state, ago, step_cm))
+        })
+    {
+        return true;
+    }
     // Who comes from a region that is late is late as well, wherever they are seen.
     let mut before = (0..=BEHIND_TICKS_MAX.min(tick.0)).map(|ago| Tick(tick.0 - ago));
     let last = before.find_map(|then| truth.at(then, avatar)).map_or(region, |seat| seat.region);
@@ -166,8 +178,9 @@ fn is_avatar_so(
     };
     (0..=behind.min(tick.0)).any(|ago| {
         let Some(then) = truth.at(Tick(tick.0 - ago), avatar) else { return false };
-        let mut carried = 0..=ago.min(CARRIED_TICKS_MAX);
-        carried.any(|ticks| is_moved_on(then.position, state, ticks, step_cm))
+        // Whoever begins anew begins where they were before others saw them walk on.
+        let carried_max = if is_calm { ago.min(CARRIED_TICKS_MAX) } else { CARRIED_TICKS_MAX };
+        (0..=carried_max).any(|ticks| is_moved_on(then.position, state, ticks, step_cm))
     })
 }
 

@@ -160,6 +160,12 @@ impl Truth {
         self.keeping.check()
     }
 
+    /// Returns where somebody was stepped to last who has not left the world.
+    #[must_use]
+    pub fn last_place(&self, avatar: EntityId) -> Option<Position> {
+        self.last.get(&avatar).map(|&(_, at)| at)
+    }
+
     fn seat(&mut self, tick: Tick, avatar: EntityId, seat: Seat, is_anew: bool) -> Check {
         let everyone = self.ticks.entry(tick.0).or_default();
         if let Some(other) = everyone.insert(avatar, seat) {
