@@ -247,6 +247,25 @@ impl Guest {
         self.client.set_input(Input { yaw, ..Input::default() });
     }
 
+    /// Stands still and waits until they are at rest; returns where that is.
+    ///
+    /// # Errors
+    /// When they slide on after all patience.
+    pub async fn rest(&self) -> Result<Position> {
+        self.stand();
+        let (mut last, mut still) = (self.position(), Duration::ZERO);
+        let mut waited = Duration::ZERO;
+        while still < STOPPING {
+            ensure!(waited < PATIENCE, "still moving at {last:?}");
+            tokio::time::sleep(LOOK).await;
+            waited += LOOK;
+            let here = self.position();
+            still = if here == last { still + LOOK } else { Duration::ZERO };
+            last = here;
+        }
+        Ok(last)
+    }
+
     /// Does something and waits for the answer.
     ///
     /// # Errors

@@ -51,9 +51,8 @@ fn two_languages_see_and_hear_each_other() -> Result<()> {
         let from = bot.position();
         bot.walk(Yaw::SOUTH);
         tokio::time::sleep(Duration::from_secs(2)).await;
-        bot.stand();
+        let to = bot.rest().await?;
         bot.hears(WORDS).await?;
-        let to = bot.position();
         let last_seen = bot
             .client
             .look(|view| view.replica.entity(seen_avatar).map(|entity| entity.newest().1.position));
