@@ -109,7 +109,10 @@ pub fn decide(
         AdminRequest::TokenList => Some(Ok(AdminReply::Tokens(access.tokens.clone()))),
         AdminRequest::TokenRevoke { id } => {
             done(access.revoke(*id, context.now_s).map_err(Into::into).map(|()| {
-                format!("{id} opens nothing any more; whoever came in with it stays until kicked")
+                format!(
+                    "{id} opens nothing any more; a process that runs shards with it gives them \
+                     back, people who came in with it stay until kicked"
+                )
             }))
         }
         AdminRequest::Status

@@ -47,8 +47,20 @@ struct Cli {
     list_breaks: bool,
 }
 
-fn main() -> Result<ExitCode> {
-    let cli = Cli::parse();
+fn main() -> ExitCode {
+    match simulate(&Cli::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => FAILED.into(),
+        Err(error) => {
+            // Where nobody reads there is nobody to be told.
+            drop(writeln!(std::io::stderr(), "ecumene-sim: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Does what was asked; returns whether all is well.
+fn simulate(cli: &Cli) -> Result<bool> {
     // What panics in a simulated world is shown as what it is: a violation of a seed.
     std::panic::set_hook(Box::new(|_| {}));
     let planted = cli.planted.as_deref().map(known).transpose()?;
@@ -56,20 +68,20 @@ fn main() -> Result<ExitCode> {
         for one in Break::ALL {
             say(&format!("{:<20} {}\n", one.name(), one.what()))?;
         }
-        return Ok(ExitCode::SUCCESS);
+        return Ok(true);
     }
-    let is_well = if cli.breaks {
-        try_breaks(cli.first, cli.count)?
+    if cli.breaks {
+        try_breaks(cli.first, cli.count)
     } else if let Some(seed) = cli.seed {
-        run_one(seed, planted)?
+        run_one(seed, planted)
     } else {
-        sweep(cli.first, cli.count, planted)?
-    };
-    Ok(if is_well { ExitCode::SUCCESS } else { FAILED.into() })
+        sweep(cli.first, cli.count, planted)
+    }
 }
 
 fn known(name: &str) -> Result<Break> {
-    Break::named(name).with_context(|| format!("no bug is called `{name}`; see --list-breaks"))
+    Break::named(name)
+        .with_context(|| format!("no bug is called `{name}`; --list-breaks lists them all"))
 }
 
 fn run_one(seed: u64, planted: Option<Break>) -> Result<bool> {
