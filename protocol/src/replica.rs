@@ -450,7 +450,14 @@ impl Replica {
             flags: appear.flags,
             ..EntityState::default()
         };
-        let entity = Entity::new(appear.entity, appear.being.clone(), since, state);
+        let mut entity = Entity::new(appear.entity, appear.being.clone(), since, state);
+        // Who stands still again by now is told of no more.
+        for (tick, state) in self.decoder.kept(appear.handle) {
+            match self.detail {
+                Detail::Full => entity.push(tick, state, None, self.hz),
+                Detail::Newest => entity.replace(tick, state),
+            }
+        }
         self.entities.insert(appear.handle, entity);
     }
 

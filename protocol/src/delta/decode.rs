@@ -173,6 +173,13 @@ impl FrameDecoder {
         track.states.retain(|&(tick, _)| tick >= since);
     }
 
+    /// Returns what is kept of `handle`, by rising tick: frames may overtake the announcement that
+    /// says whose it is.
+    pub fn kept(&self, handle: u16) -> impl Iterator<Item = (Tick, EntityState)> + '_ {
+        let track = self.tracks.get(usize::from(handle));
+        track.into_iter().flat_map(|track| track.states.iter().copied())
+    }
+
     /// Forgets everything received, after the server was asked for everything.
     pub fn reset(&mut self) {
         *self = Self::new(self.hz);

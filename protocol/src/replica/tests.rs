@@ -7,6 +7,7 @@ mod link;
 mod server;
 
 use super::*;
+use crate::delta::{FRAME_BYTES_MAX, FrameEncoder, FrameHead, FrameScratch, OwnBody};
 use crate::ground::Plain;
 use crate::ids::{ContentHash, SessionId, WorldId};
 use crate::input::{JUMP, RUN};
@@ -239,6 +240,35 @@ fn a_handle_can_change_its_bearer() {
     replica.moment = Some(1_010.0);
     let shown: Vec<u64> = replica.shown().map(|(entity, _)| entity.id.0).collect();
     assert_eq!(shown, [11, 20]);
+}
+
+#[test]
+fn what_overtook_its_announcement_counts() {
+    let resting = EntityState { position: Position::new(700, 0, 0), ..EntityState::default() };
+    let mut encoder = FrameEncoder::new(20);
+    let own = OwnBody::default();
+    let head = FrameHead {
+        tick: Tick(1_002),
+        acked_input: 0,
+        own,
+        is_dilated: false,
+        budget_bytes: FRAME_BYTES_MAX,
+    };
+    let (mut scratch, mut bytes) = (FrameScratch::default(), Vec::new());
+    let mut writer = encoder.begin(&head, &mut scratch);
+    assert!(writer.push(1, &resting));
+    writer.finish(&mut bytes);
+    for detail in [Detail::Full, Detail::Newest] {
+        let place = |since: u64| {
+            let mut replica = Replica::new(&welcome(), detail);
+            replica.frame(&bytes, 0, &mut Plain::default()).expect("a frame");
+            replica.hear(&announce(since, &[], vec![appear(1, 10)]));
+            replica.entity(EntityId(10)).expect("in view").newest().1.position.x
+        };
+        // Acknowledged and at rest, the server never tells it again.
+        assert_eq!(place(1_000), 700);
+        assert_eq!(place(1_010), 100, "but that was an earlier bearer of the handle");
+    }
 }
 
 #[test]
