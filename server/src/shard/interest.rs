@@ -108,12 +108,17 @@ impl Grid {
             ring += 1 + ring / 4;
         }
         self.collect(x, z, (ring, reach), found);
+        if found.len() <= count && ring < ring_max {
+            // Some of those in the square are out of reach, and others in reach outside it.
+            self.collect(x, z, (ring_max, reach), found);
+            ring = ring_max;
+        }
         if count < found.len() {
             let (_, last, _) = found.select_nth_unstable(count);
             let last = last.squared();
             // Nobody outside the square is nearer than the nearest cell outside it.
             let sure = u64::from((ring * self.cell_cm).unsigned_abs()).pow(2);
-            if sure < last && is_inside {
+            if sure <= last && is_inside {
                 let cells = last.isqrt() / u64::from(self.cell_cm.unsigned_abs().max(1)) + 1;
                 let ring = i32::try_from(cells).unwrap_or(i32::MAX).min(self.ring_limit());
                 self.collect(x, z, (ring, last), found);
@@ -222,6 +227,18 @@ mod tests {
             let found: Vec<_> = found.iter().map(|near| (near.squared(), near.slot())).collect();
             prop_assert_eq!(found, naive(&places, at, count, reach));
         }
+    }
+
+    #[test]
+    fn who_is_near_but_in_the_next_cell_is_found_beside_some_who_are_out_of_reach() {
+        let at = |x, z| Position::new(x, 0, z);
+        let places = [at(450, 450), at(440, 450), at(450, 440), at(-480, 0)];
+        let mut grid = Grid::default();
+        let slots = places.iter().enumerate().map(|(slot, &place)| (slot as Slot, place));
+        grid.rebuild((-5_000, -5_000, 10_000), slots);
+        let mut found = Vec::new();
+        grid.nearest((0, 0), 1, 500, &mut found);
+        assert_eq!(found.iter().map(|near| near.slot()).collect::<Vec<_>>(), [3]);
     }
 
     #[test]
