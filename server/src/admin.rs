@@ -296,7 +296,7 @@ pub enum AdminReply {
     Assets {
         /// Those that were asked for.
         assets: Vec<SharedAsset>,
-        /// How many there are in all.
+        /// How many there are of these in all.
         of: usize,
     },
     /// The configuration was read again.

@@ -394,8 +394,9 @@ Examples:
     /// Erase what is kept of somebody, for good, and put them out
     #[command(after_help = "\
 Their record, what their avatar holds, what they share, their role and their mute go, and
-what was lent to or by them ends. Their key file is destroyed, so that no backup brings anything back. They
-may come again, as a newcomer; a ban stays. Asks for their name or id again, unless --yes.
+what was lent to or by them ends. Their key file is destroyed, so that no backup brings
+anything back. They may come again, as a newcomer; a ban stays. Asks for their name or id
+again, unless --yes.
 
 Example:
   ecumene player erase p-1f")]

@@ -4,7 +4,8 @@
 //! store. Reading order:
 //! - [`region`], [`shard`]: the world in regions, each stepped as a pure function.
 //! - [`hosting`], [`link`]: shards in other processes.
-//! - [`switchboard`], [`post`], [`dilation`], [`session`], [`people`], [`rows`]: the gateway's pure parts.
+//! - [`switchboard`], [`post`], [`dilation`], [`session`], [`people`], [`places`], [`departures`],
+//!   [`rows`]: the gateway's pure parts.
 //! - [`admission`], [`token`], [`ticket`], [`identity`]: who may come in.
 //! - [`config`], [`status`], [`directory`]: what operators set and see.
 //! - [`assets`]: what people share, and for whom.
@@ -17,6 +18,7 @@ pub mod assets;
 pub mod audit;
 pub mod capabilities;
 pub mod config;
+pub mod departures;
 pub mod dilation;
 pub mod directory;
 pub mod guests;
@@ -25,6 +27,7 @@ pub mod identity;
 pub mod io;
 pub mod link;
 pub mod people;
+pub mod places;
 pub mod post;
 pub mod region;
 pub mod rows;

@@ -4,14 +4,21 @@
 //! beside it, so that an exchange rewrites two things, not two people.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use protocol::ids::{EntityId, PersonId};
 use protocol::message::client::Degree;
 use protocol::message::common::Appearance;
+use protocol::message::server::Being;
+use protocol::motion::Body;
+use protocol::rules::{Thing, ThingsRecord};
 use protocol::units::{Position, Yaw};
 use serde::{Deserialize, Serialize};
 
 use crate::cli::span::Span;
+use crate::shard::avatar::Avatar;
+use crate::shard::batch::{Command, Traveller};
+use crate::shard::entities::About;
 
 /// Lendings of one avatar at a time.
 pub const LENDINGS_MAX: usize = 16;
@@ -59,6 +66,21 @@ pub struct Lent {
 }
 
 impl PersonRecord {
+    /// Returns what brings their avatar in where it stood, with what it holds.
+    #[must_use]
+    pub fn entrance(&self, things: Vec<Thing>) -> Command {
+        let being = Being::Avatar {
+            person: self.person,
+            name: self.name.clone(),
+            appearance: self.appearance.clone(),
+        };
+        let about = Arc::new(About { being, version: 0 });
+        let body = Body::standing(self.position, self.yaw);
+        let avatar = Avatar::new(self.avatar, self.person, about, body);
+        let things = ThingsRecord { things, ..ThingsRecord::default() };
+        Command::Enter(Box::new(Traveller { avatar, things, viewer: None, errand: None }))
+    }
+
     /// Returns until when `driver` may drive this person's avatar; nothing if not at all.
     ///
     /// The owner always may, without end. Everyone else needs a lending that has not ended.

@@ -72,6 +72,17 @@ impl Switchboard {
         self.seats.iter().map(|(&avatar, &seat)| (avatar, seat))
     }
 
+    /// Returns who is in some regions' shards, and who drives them.
+    pub fn dwellers<'a>(
+        &'a self,
+        regions: &'a [RegionIndex],
+    ) -> impl Iterator<Item = (EntityId, Option<ClientKey>)> + 'a {
+        self.seats().filter_map(|(avatar, seat)| {
+            let is_here = regions.contains(&seat.region) && !self.is_entering(seat.region, avatar);
+            is_here.then_some((avatar, seat.client))
+        })
+    }
+
     /// Returns whether an avatar is still on its way into a region's shard.
     #[must_use]
     pub fn is_entering(&self, region: RegionIndex, avatar: EntityId) -> bool {

@@ -55,24 +55,25 @@ use super::session::SessionActor;
 use super::shard::{Runner, Stepped};
 use crate::admission::{Refusal, Role};
 use crate::config::Config;
+use crate::departures::Departures;
 use crate::dilation::Dilation;
 use crate::hosting::{Hosting, LinkId, Place};
 use crate::io::clock::{Clock, Pace};
 use crate::io::lobby::{Examined, Lobby};
 use crate::io::quic::{Inbox, Line};
 use crate::people::PersonRecord;
+use crate::places::Places;
 use crate::post::{self, Post};
 use crate::region::{RegionIndex, Regions};
 use crate::rows::ClockRow;
 use crate::session::Reaction;
-use crate::shard::batch::{Command, StepOutput, Whereabouts};
+use crate::shard::batch::{Command, StepOutput};
 use crate::shard::viewer::{ClientKey, Told};
 use crate::shard::{Shard, WorldRules};
 use crate::status::StatusBoard;
 use crate::status::names::HostMetrics;
 use crate::store::{Batch, Epoch, Number, Progress};
 use crate::switchboard::Switchboard;
-use crate::ticket::{Ended, LastStay};
 
 pub use enter::Welcoming;
 pub use forget::{Forget, Forgotten, NotNow, Unlend, Whom};
@@ -172,26 +173,6 @@ struct Client {
     offers: BTreeSet<OfferId>,
 }
 
-/// An avatar whose driver is away.
-struct Away {
-    since_ms: u64,
-    /// How it was left.
-    last: LastStay,
-}
-
-/// An avatar that was sent home, until what it left is surely in the store.
-struct Going {
-    /// The step that takes it out.
-    step: Tick,
-    /// Whose shard makes it.
-    region: RegionIndex,
-    /// The batch after which everything of it is written; nothing while that is not known.
-    number: Option<Number>,
-    /// What is kept of its owner, to be written once its last place is known.
-    record: Option<PersonRecord>,
-    since_ms: u64,
-}
-
 /// A command that a region's shard begins with.
 pub type First = (RegionIndex, Command);
 
@@ -236,19 +217,14 @@ pub struct GatewayActor {
     clients: BTreeMap<ClientKey, Client>,
     people: BTreeMap<PersonId, PersonRecord>,
     owners: BTreeMap<EntityId, PersonId>,
-    away: BTreeMap<EntityId, Away>,
-    going: BTreeMap<EntityId, Going>,
-    ended: Ended,
+    departures: Departures,
     forgetting: BTreeMap<PersonId, forget::Forgetting>,
     post: Post,
     unsaved: VecDeque<Batch>,
     /// The number of the newest batch that the store took.
     appended: Number,
     progress: watch::Receiver<Progress>,
-    /// Where everyone is, by region, as each shard said last.
-    whereabouts: BTreeMap<RegionIndex, Vec<Whereabouts>>,
-    /// Where somebody crossed a border, and when.
-    crossed: BTreeMap<EntityId, (Tick, Whereabouts)>,
+    places: Places,
     ground: ground::Laid,
     beat: Beat,
     metrics: HostMetrics,
@@ -315,16 +291,13 @@ impl GatewayActor {
                 clients: BTreeMap::new(),
                 people: BTreeMap::new(),
                 owners: BTreeMap::new(),
-                away: BTreeMap::new(),
-                going: BTreeMap::new(),
-                ended: Ended::default(),
+                departures: Departures::default(),
                 forgetting: BTreeMap::new(),
                 post: Post::default(),
                 unsaved: VecDeque::new(),
                 appended: Number::default(),
                 progress: outfit.lobby.store.subscribe(),
-                whereabouts: BTreeMap::new(),
-                crossed: BTreeMap::new(),
+                places: Places::default(),
                 ground: ground::Laid::default(),
                 beat,
                 metrics: HostMetrics::default(),

@@ -110,7 +110,7 @@ fn list_tokens(tokens: &[TokenRecord], now_s: u64) -> String {
 }
 
 fn list_assets(assets: &[SharedAsset], of: usize, now_s: u64) -> String {
-    if assets.is_empty() && of == 0 {
+    if of == 0 {
         return "nobody shares anything\n".to_owned();
     }
     let row = |asset: &SharedAsset| {

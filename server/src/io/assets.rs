@@ -378,7 +378,7 @@ impl Shelf {
     }
 
     /// Returns the `last` that everybody or one person shares, in the order of content, and how many
-    /// there are in all; for operators.
+    /// of these there are in all; for operators.
     #[must_use]
     pub fn list(&self, owner: Option<PersonId>, last: u32) -> (Vec<SharedAsset>, usize) {
         let row = |(&(hash, owner), grant): (&GrantId, &Grant)| SharedAsset {
@@ -399,10 +399,11 @@ impl Shelf {
         let ledger = self.ledger();
         let wanted = ledger.iter().filter(|(id, _)| owner.is_none_or(|owner| owner == id.1));
         let mut wanted: Vec<_> = wanted.collect();
+        let of = wanted.len();
         wanted.sort_by_key(|(_, grant)| Reverse(grant.offered_s));
         wanted.truncate(last);
         wanted.sort_by_key(|(id, _)| **id);
-        (wanted.into_iter().map(row).collect(), ledger.len())
+        (wanted.into_iter().map(row).collect(), of)
     }
 
     fn show(&self, ledger: &Ledger) {

@@ -103,6 +103,8 @@ pub fn run(options: &WorkerOptions, mut told: impl FnMut(&str)) -> Result<(), Wo
         let mut wait = AGAIN.0;
         let mut has_joined = false;
         loop {
+            // A server that is not there is waited for, and silence would look like a failure.
+            told(&format!("joining {}", options.address));
             let mut stay = Stay { has_joined: false, is_leaving: false };
             let ended = stay.run(options, &mut told, &mut ending).await;
             has_joined |= stay.has_joined;

@@ -56,7 +56,7 @@ pub struct Eyes {
 }
 
 impl Eyes {
-    /// Nothing counts for now.
+    /// Forgets how long anybody was near or far: what disturbs the line excuses what was not seen.
     pub fn blink(&mut self) {
         self.near.clear();
         self.far.clear();

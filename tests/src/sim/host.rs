@@ -22,21 +22,22 @@ use protocol::rules::{Thing, Why};
 use protocol::units::Tick;
 use server::admission::Refusal;
 use server::config::{Config, Settings};
+use server::departures::Departures;
 use server::dilation::Dilation;
 use server::hosting::{Hosting, LinkId, Place};
 use server::io::lobby::for_each_record;
 use server::io::recovery::placed_things;
 use server::people::PersonRecord;
+use server::places::Places;
 use server::post::{self, Post};
 use server::region::{RegionIndex, Regions};
 use server::rows::{self, ClockRow};
 use server::session::{Reaction, Session};
-use server::shard::batch::{Command, StepInput, StepOutput, Whereabouts};
+use server::shard::batch::{Command, StepInput, StepOutput};
 use server::shard::viewer::{ClientKey, Told};
 use server::shard::{Shard, WorldRules};
 use server::store::{Batch, Epoch, Key, MemoryStore, Number, Store as _, StoreError, Stored, Tree};
 use server::switchboard::Switchboard;
-use server::ticket::{Ended, LastStay};
 
 use super::breaks::{Break, Saboteur};
 use super::keeping::Rows;
@@ -127,19 +128,6 @@ pub struct Client {
     held_back: Option<ServerMessage>,
 }
 
-struct Away {
-    since_ms: u64,
-    last: LastStay,
-}
-
-struct Going {
-    step: Tick,
-    region: RegionIndex,
-    number: Option<Number>,
-    record: Option<PersonRecord>,
-    since_ms: u64,
-}
-
 /// A server.
 pub struct Host {
     /// How the world is divided.
@@ -159,14 +147,11 @@ pub struct Host {
     pub clients: BTreeMap<ClientKey, Client>,
     people: BTreeMap<PersonId, PersonRecord>,
     owners: BTreeMap<EntityId, PersonId>,
-    away: BTreeMap<EntityId, Away>,
-    going: BTreeMap<EntityId, Going>,
-    ended: Ended,
+    departures: Departures,
     post: Post,
     unsaved: VecDeque<Batch>,
     appended: Number,
-    whereabouts: BTreeMap<RegionIndex, Vec<Whereabouts>>,
-    crossed: BTreeMap<EntityId, (Tick, Whereabouts)>,
+    places: Places,
     /// What a planted bug writes a tick late.
     unfinished: Vec<Batch>,
     epochs: Vec<(ShardId, Epoch)>,
@@ -234,14 +219,11 @@ impl Host {
             clients: BTreeMap::new(),
             people: BTreeMap::new(),
             owners: BTreeMap::new(),
-            away: BTreeMap::new(),
-            going: BTreeMap::new(),
-            ended: Ended::default(),
+            departures: Departures::default(),
             post: Post::default(),
             unsaved: VecDeque::new(),
             appended: Number::default(),
-            whereabouts: BTreeMap::new(),
-            crossed: BTreeMap::new(),
+            places: Places::default(),
             unfinished: Vec::new(),
             epochs: Vec::new(),
             mint,

@@ -371,7 +371,7 @@ impl Walker {
         Ok(())
     }
 
-    /// Lets nothing count for now.
+    /// Forgets how long answers and frames were waited for: what disturbs the line excuses that.
     pub fn excuse(&mut self) {
         for asked in self.asked.values_mut() {
             asked.waited = 0;

@@ -8,32 +8,27 @@ use protocol::close::CloseCode;
 use protocol::ids::{ContentHash, EntityId, PersonId, SessionId};
 use protocol::message::client::Degree;
 use protocol::message::common::features;
-use protocol::message::server::{Being, Pace, Welcome, WorldName};
-use protocol::motion::{Body, MotionRules};
-use protocol::rules::{Thing, ThingsRecord};
+use protocol::message::server::{Pace, Welcome, WorldName};
+use protocol::motion::MotionRules;
+use protocol::rules::Thing;
 use tokio::sync::mpsc;
 use tracing::info;
 
 use super::ground::Wanted;
-use super::{Away, Client, Entered, GatewayActor, Going, OUTGOING_MAX, Unseated};
+use super::{Client, Entered, GatewayActor, OUTGOING_MAX, Unseated};
 use crate::actors::session::SessionActor;
 use crate::admission::bans::Subject;
 use crate::admission::rates::SessionRates;
 use crate::admission::{Admitted, Refusal, STAFF_PLACES, names};
+use crate::departures::EXAMINED_MS_MAX;
 use crate::directory::Presence;
 use crate::io::clock;
 use crate::io::lobby::Examined;
 use crate::io::quic::Line;
 use crate::people::PersonRecord;
 use crate::session::Session;
-use crate::shard::avatar::Avatar;
-use crate::shard::batch::{Command, Traveller, Whereabouts};
-use crate::shard::entities::About;
+use crate::shard::batch::{Command, Whereabouts};
 use crate::shard::viewer::{ClientKey, Told};
-use crate::ticket::LastStay;
-
-/// Milliseconds after which what was found out about somebody is too old to go by.
-pub(super) const EXAMINED_MS_MAX: u64 = 30_000;
 
 /// Seconds after which a client that met a full world may try again.
 const FULL_RETRY_S: u32 = 30;
@@ -75,7 +70,7 @@ impl GatewayActor {
         let drives_until_s = self.check_again(&record, &admitted, &subjects)?;
         self.replace(person, avatar);
         let name = self.name_for(person, &admitted.name);
-        let last = self.last_stay(avatar);
+        let last = self.departures.last_stay(avatar);
         let resumed = ticket.and_then(|ticket| ticket.continues((person, avatar), last));
         let is_resumed = resumed.is_some();
         let session = resumed.unwrap_or_else(|| SessionId(self.outfit.lobby.mint()));
@@ -156,8 +151,8 @@ impl GatewayActor {
     /// Returns whether what was read of somebody may be older than what was done since.
     fn is_stale(&self, examined: &Examined) -> bool {
         let avatar = examined.owner.avatar;
-        let going = self.going.get(&avatar).filter(|_| self.routes.seat(avatar).is_none());
-        going.is_some_and(|going| going.number.is_none_or(|number| examined.as_of < number))
+        let is_gone = self.routes.seat(avatar).is_none();
+        is_gone && self.departures.outdates(avatar, examined.as_of)
             || clock::unix_ms().saturating_sub(examined.at_ms) > EXAMINED_MS_MAX
     }
 
@@ -202,14 +197,6 @@ impl GatewayActor {
         access.muted_until_ms(person)
     }
 
-    /// Returns what is known of the last stay of an avatar that nobody drives.
-    fn last_stay(&self, avatar: EntityId) -> LastStay {
-        if let Some(away) = self.away.get(&avatar) {
-            return away.last;
-        }
-        if self.ended.contains(avatar) { LastStay::Ended } else { LastStay::Unknown }
-    }
-
     /// Puts out whoever drives this avatar, and the person's own earlier connection.
     fn replace(&mut self, person: PersonId, avatar: EntityId) {
         let replaced: Vec<(ClientKey, PersonId)> = self
@@ -239,11 +226,9 @@ impl GatewayActor {
     /// Brings the avatar in, if it is not here, and seats the client.
     fn seat(&mut self, client: ClientKey, record: &PersonRecord, things: Vec<Thing>) {
         let avatar = record.avatar;
-        self.away.remove(&avatar);
-        self.ended.forget(avatar);
+        self.departures.come_back(avatar);
         if self.routes.seat(avatar).is_none() {
-            let enter = Self::entrance(record, things);
-            self.routes.enter(record.avatar, record.position, enter);
+            self.routes.enter(avatar, record.position, record.entrance(things));
         }
         self.routes.drive(avatar, client);
         let hidden = self.hidden_from(record);
@@ -254,20 +239,6 @@ impl GatewayActor {
         }
         let told = Told::default();
         self.routes.command(avatar, Command::Attach { avatar, client, hidden, told });
-    }
-
-    /// Returns what brings an avatar in where its record says, with what it holds.
-    pub(super) fn entrance(record: &PersonRecord, things: Vec<Thing>) -> Command {
-        let being = Being::Avatar {
-            person: record.person,
-            name: record.name.clone(),
-            appearance: record.appearance.clone(),
-        };
-        let about = Arc::new(About { being, version: 0 });
-        let body = Body::standing(record.position, record.yaw);
-        let avatar = Avatar::new(record.avatar, record.person, about, body);
-        let things = ThingsRecord { things, ..ThingsRecord::default() };
-        Command::Enter(Box::new(Traveller { avatar, things, viewer: None, errand: None }))
     }
 
     /// Returns the avatars that somebody is not to see: those they block, and who block them.
@@ -321,8 +292,7 @@ impl GatewayActor {
         let avatar = gone.avatar;
         if self.routes.release(client).is_some() {
             self.routes.command(avatar, Command::Detach { avatar, stops });
-            let last = LastStay::Open(gone.session);
-            self.away.insert(avatar, Away { since_ms: self.now_ms(), last });
+            self.departures.wait(avatar, gone.session, self.now_ms());
         }
         if self.owners.get(&avatar) == Some(&gone.person) {
             self.outfit.lobby.directory.change(gone.person, |presence| presence.client = None);
@@ -339,9 +309,7 @@ impl GatewayActor {
     pub(super) fn leave(&mut self, client: ClientKey) {
         let Some(gone) = self.unseat(client, true) else { return };
         gone.line.close(CloseCode::Goodbye, "left");
-        if let Some(away) = self.away.get_mut(&gone.avatar) {
-            away.last = LastStay::Ended;
-        }
+        self.departures.end_stay(gone.avatar);
         // While nothing can be written the avatar stays, away: what it holds must not be read
         // back from a store that does not know of it yet.
         let is_owner = self.owners.get(&gone.avatar) == Some(&gone.person);
@@ -352,47 +320,22 @@ impl GatewayActor {
 
     /// Takes an avatar out of the world; the step that does so says where it was.
     pub(super) fn send_home(&mut self, avatar: EntityId) {
-        self.away.remove(&avatar);
         let region = self.routes.seat(avatar).map(|seat| seat.region).unwrap_or_default();
-        self.ended.note(avatar, clock::unix_s());
+        self.departures.end(avatar, clock::unix_s());
         self.routes.leave(avatar);
         let Some(owner) = self.owners.remove(&avatar) else { return };
         self.outfit.lobby.directory.remove(owner);
-        let going = Going {
-            step: self.now().next(),
-            region,
-            number: None,
-            record: self.people.remove(&owner),
-            since_ms: self.now_ms(),
-        };
-        self.going.insert(avatar, going);
+        let (step, record) = ((region, self.now().next()), self.people.remove(&owner));
+        self.departures.send_home(avatar, step, record, self.now_ms());
     }
 
     /// Writes down where those who left the world stood last.
     pub(super) fn note_departed(&mut self, departed: &mut Vec<Whereabouts>) {
         for place in departed.drain(..) {
-            let going = self.going.get_mut(&place.avatar);
-            let Some(mut record) = going.and_then(|going| going.record.take()) else { continue };
-            (record.position, record.yaw) = (place.position, place.yaw);
+            let Some(mut record) = self.departures.leave(&place) else { continue };
             record.seen_s = clock::unix_s();
             self.save_people(&[record]);
         }
-    }
-
-    /// Takes note of which departures are in the store's order by now, and forgets old ones.
-    pub(super) fn settle_going(&mut self) {
-        let now_ms = self.now_ms();
-        let is_all_appended = self.unsaved.is_empty();
-        let appended = self.appended;
-        for going in self.going.values_mut() {
-            let is_gone = self.hosting.has_made(going.region, going.step);
-            if going.number.is_none() && is_gone && is_all_appended {
-                going.number = Some(appended);
-            }
-        }
-        self.going.retain(|_, going| {
-            going.number.is_none() || now_ms.saturating_sub(going.since_ms) < 2 * EXAMINED_MS_MAX
-        });
     }
 
     /// Sends home everyone whose driver has been away for longer than the grace.
@@ -404,14 +347,7 @@ impl GatewayActor {
             let config = self.outfit.config.read().unwrap_or_else(PoisonError::into_inner);
             u64::from(config.session.resume_grace_s) * 1_000
         };
-        let now_ms = self.now_ms();
-        let lost: Vec<EntityId> = self
-            .away
-            .iter()
-            .filter(|(_, away)| now_ms.saturating_sub(away.since_ms) >= grace_ms)
-            .map(|(&avatar, _)| avatar)
-            .collect();
-        for avatar in lost {
+        for avatar in self.departures.overdue(self.now_ms(), grace_ms) {
             self.send_home(avatar);
         }
     }

@@ -9,9 +9,9 @@ use protocol::units::Tick;
 use tokio::sync::oneshot;
 use tracing::info;
 
-use super::enter::EXAMINED_MS_MAX;
 use super::{GatewayActor, Unseated};
 use crate::admission::Refusal;
+use crate::departures::EXAMINED_MS_MAX;
 use crate::io::clock;
 use crate::io::lobby::Examined;
 use crate::people::PersonRecord;
@@ -166,14 +166,7 @@ impl GatewayActor {
         if let Some(avatar) = avatar {
             self.send_home(avatar);
         }
-        let is_theirs = |record: &PersonRecord| record.person == person;
-        for going in self.going.values_mut() {
-            if going.record.as_ref().is_some_and(is_theirs) {
-                going.record = None;
-            } else if let Some(record) = &mut going.record {
-                record.recall(person);
-            }
-        }
+        self.departures.forget(person);
         let lenders = self.people.values_mut().filter_map(|record| {
             let is_changed = record.recall(person);
             is_changed.then(|| record.clone())
@@ -235,11 +228,10 @@ impl GatewayActor {
         for mut record in lenders {
             // Of those who are here, or leave, it ended when the forgetting began.
             let is_here = self.people.contains_key(&record.person);
-            let going = self.going.get(&record.avatar);
-            if is_here || going.is_some_and(|going| going.record.is_some()) {
+            if is_here || self.departures.has_record(record.avatar) {
                 continue;
             }
-            if going.is_some_and(|going| going.number.is_none_or(|number| as_of < number)) {
+            if self.departures.outdates(record.avatar, as_of) {
                 again = true;
             } else if record.recall(to) {
                 changed.push(record);

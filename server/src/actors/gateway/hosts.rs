@@ -9,7 +9,6 @@ use std::sync::Arc;
 
 use actix::prelude::*;
 use bytes::Bytes;
-use protocol::ids::EntityId;
 use protocol::message::server::{OfferEnded, Refused};
 use protocol::rules::{OfferEnd, OfferId, Why};
 use protocol::units::Tick;
@@ -289,7 +288,8 @@ impl GatewayActor {
         self.losses.is_reading = true;
         let regions: Vec<_> = self.losses.waiting.iter().copied().collect();
         let shards = regions.iter().map(|region| self.outfit.epochs[usize::from(region.0)].0);
-        let people = self.dwellers(&regions).filter_map(|(avatar, _)| self.owners.get(&avatar));
+        let people =
+            self.routes.dwellers(&regions).filter_map(|(avatar, _)| self.owners.get(&avatar));
         let wanted = recovery::Wanted {
             shards: regions.iter().copied().zip(shards).collect(),
             regions: self.outfit.regions,
@@ -298,18 +298,6 @@ impl GatewayActor {
         };
         let read = recovery::read(Arc::clone(&self.outfit.lobby.store), wanted);
         ctx.spawn(read.into_actor(self).map(|read, this, ctx| this.begin_anew(read, ctx)));
-    }
-
-    /// Returns who is in some regions, and who drives them.
-    fn dwellers<'a>(
-        &'a self,
-        regions: &'a [RegionIndex],
-    ) -> impl Iterator<Item = (EntityId, Option<ClientKey>)> + 'a {
-        self.routes.seats().filter_map(|(avatar, seat)| {
-            let is_here =
-                regions.contains(&seat.region) && !self.routes.is_entering(seat.region, avatar);
-            is_here.then_some((avatar, seat.client))
-        })
     }
 
     /// Begins lost regions anew with what was read of them.
@@ -352,13 +340,13 @@ impl GatewayActor {
     fn first_commands(&mut self, region: RegionIndex, kept: &mut Kept) -> Vec<Command> {
         let things = kept.placed.remove(&region).unwrap_or_default();
         let mut first = vec![Command::Things(things)];
-        let here: Vec<_> = self.dwellers(&[region]).collect();
+        let here: Vec<_> = self.routes.dwellers(&[region]).collect();
         for (avatar, client) in here {
             let owner = self.owners.get(&avatar).and_then(|owner| self.people.get(owner));
             let Some(record) = owner.cloned() else { continue };
             let held = kept.held.remove(&record.person).unwrap_or_default();
             let record = self.newest(record);
-            first.push(Self::entrance(&record, held));
+            first.push(record.entrance(held));
             let Some(client) = client else { continue };
             let told = self.clients.get(&client).map(|place| place.told).unwrap_or_default();
             let hidden = self.hidden_from(&record);
@@ -370,7 +358,7 @@ impl GatewayActor {
     /// Answers what a lost shard was asked and will not answer.
     fn answer_lost(&mut self, region: RegionIndex) {
         let drivers: Vec<ClientKey> =
-            self.dwellers(&[region]).filter_map(|(_, client)| client).collect();
+            self.routes.dwellers(&[region]).filter_map(|(_, client)| client).collect();
         for client in drivers {
             let Some(place) = self.clients.get(&client) else { continue };
             let lost: Vec<u32> = place
@@ -389,7 +377,7 @@ impl GatewayActor {
     /// Tells both parties of the end of what was offered by, or to, somebody in a lost region.
     fn end_offers_of(&mut self, region: RegionIndex) {
         let region = [region];
-        let drivers = self.dwellers(&region).filter_map(|(_, client)| client);
+        let drivers = self.routes.dwellers(&region).filter_map(|(_, client)| client);
         let lost: BTreeSet<OfferId> = drivers
             .filter_map(|client| self.clients.get(&client))
             .flat_map(|place| place.offers.iter().copied())
@@ -407,12 +395,7 @@ impl GatewayActor {
 
     /// Writes down those who were leaving a lost region: nobody else says where they stood.
     fn let_go(&mut self, region: RegionIndex) {
-        let leaving: Vec<_> = self
-            .going
-            .values_mut()
-            .filter(|going| going.region == region)
-            .filter_map(|going| going.record.take())
-            .collect();
+        let leaving = self.departures.lose(region);
         let records: Vec<_> = leaving.into_iter().map(|record| self.newest(record)).collect();
         self.save_people(&records);
     }

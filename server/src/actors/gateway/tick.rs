@@ -30,10 +30,6 @@ const MISSED_MAX: u32 = 20;
 /// Seconds after which it is written down again that somebody who stands still is here.
 const SEEN_EVERY_S: u64 = 3_600;
 
-/// Ticks for which it is remembered where somebody crossed a border: until their new shard has
-/// said where they are, or was found to be lost and began anew.
-const CROSSED_TICKS: u64 = 200;
-
 /// Ticks between two looks at where everyone is, for the operators' map.
 const PICTURE_TICKS: u64 = 5;
 
@@ -126,9 +122,8 @@ impl GatewayActor {
         for (_, traveller) in &output.travellers {
             self.metrics.handoffs.increment(1);
             let person = traveller.avatar.person;
-            // Its new shard may be lost before it says where it is.
             let seen = Whereabouts::of(traveller.avatar.id, person, &traveller.avatar.body);
-            self.crossed.insert(seen.avatar, (self.beat.tick, seen));
+            self.places.cross(self.beat.tick, seen);
             let regions = self.outfit.regions;
             let place = traveller.avatar.body.position();
             self.outfit.lobby.directory.change(person, |presence| {
@@ -138,7 +133,7 @@ impl GatewayActor {
         self.note_departed(&mut output.departed);
         self.routes.absorb(region, &mut output);
         if output.is_survey {
-            self.whereabouts.insert(region, std::mem::take(&mut output.whereabouts));
+            self.places.survey(region, std::mem::take(&mut output.whereabouts));
         }
         self.want_ground(&mut output.wanted);
         self.note_shard(region, &output, took);
@@ -168,11 +163,11 @@ impl GatewayActor {
             Change::Keep { holder, .. } | Change::Drop { holder, .. } => *holder,
             Change::Looks { person, .. } => Some(*person),
         });
-        let is_leaving = |person| {
-            let mut going = self.going.values().filter_map(|going| going.record.as_ref());
-            going.any(|record| record.person == person) || self.forgetting.contains_key(&person)
-        };
-        people.find(|&person| !self.people.contains_key(&person) && !is_leaving(person))
+        people.find(|person| {
+            !self.people.contains_key(person)
+                && !self.departures.has_record_of(*person)
+                && !self.forgetting.contains_key(person)
+        })
     }
 
     /// Appends a step's journal to the store; returns each entry's number.
@@ -295,11 +290,11 @@ impl GatewayActor {
     pub(super) fn end_tick(&mut self, ctx: &mut Context<Self>) {
         self.append_unsaved();
         self.recover_lost(ctx);
-        self.settle_going();
+        let appended = self.unsaved.is_empty().then_some(self.appended);
+        self.departures.settle(&self.hosting, appended, self.now_ms());
         self.settle_forgetting();
         self.ask_again();
-        let tick = self.beat.tick;
-        self.crossed.retain(|_, (crossed, _)| tick.since(*crossed) < CROSSED_TICKS);
+        self.places.forget_old(self.beat.tick);
         if self.beat.is_survey {
             self.save_positions();
             self.send_home_the_lost();
@@ -349,7 +344,7 @@ impl GatewayActor {
     fn save_positions(&mut self) {
         let mut changed = Vec::new();
         let now_s = crate::io::clock::unix_s();
-        for place in self.whereabouts.values().flatten() {
+        for place in self.places.iter() {
             let Some(record) = self.people.get_mut(&place.person) else { continue };
             let is_long_seen = now_s.saturating_sub(record.seen_s) >= SEEN_EVERY_S;
             if is_long_seen || (record.position, record.yaw) != (place.position, place.yaw) {
@@ -367,17 +362,8 @@ impl GatewayActor {
 
     /// Returns a record with where its avatar was seen last: a few ticks ago at most.
     pub(super) fn newest(&self, record: PersonRecord) -> PersonRecord {
-        // Where it is now counts before where it was: another region's word may be older.
         let seat = self.routes.seat(record.avatar);
-        let here = seat.and_then(|seat| self.whereabouts.get(&seat.region));
-        let is_its = |place: &&Whereabouts| place.avatar == record.avatar;
-        let crossed = || self.crossed.get(&record.avatar).map(|(_, place)| place);
-        let elsewhere = || self.whereabouts.values().flatten().find(is_its);
-        let seen = here.into_iter().flatten().find(is_its).or_else(crossed).or_else(elsewhere);
-        match seen {
-            Some(place) => PersonRecord { position: place.position, yaw: place.yaw, ..record },
-            None => record,
-        }
+        self.places.newest(record, seat)
     }
 
     /// Writes people's records.
@@ -427,8 +413,8 @@ impl GatewayActor {
         let half = self.outfit.regions.half_width_cm();
         #[expect(clippy::cast_precision_loss, reason = "a map needs no millimetres")]
         let metres = |cm: i32| cm as f32 / 100.0;
-        let sample = DotSample::of(self.whereabouts.values().map(Vec::len).sum());
-        let dots = self.whereabouts.values().flatten().map(|place| Dot {
+        let sample = DotSample::of(self.places.len());
+        let dots = self.places.iter().map(|place| Dot {
             key: u32::try_from(place.avatar.0 & 0xFFFF_FFFF).unwrap_or(0),
             kind: DotKind::Client,
             x_m: metres(place.position.x),

@@ -207,7 +207,8 @@ fn the_newest_are_listed_and_one_persons_alone() {
     };
     assert_eq!(listed(None, 10), ("01 02 03 04".to_owned(), 4));
     assert_eq!(listed(None, 2), ("01 02".to_owned(), 4), "the newest");
-    assert_eq!(listed(Some(ADA), 2), ("01 03".to_owned(), 4));
+    assert_eq!(listed(Some(ADA), 2), ("01 03".to_owned(), 3), "of hers");
+    assert_eq!(listed(Some(PersonId(1)), 2), (String::new(), 0));
 }
 
 #[test]

@@ -3,37 +3,31 @@
 //! Who somebody is is believed; bans, tokens and full worlds are for other tests.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use protocol::close::CloseCode;
 use protocol::ids::{ContentHash, EntityId, PersonId, SessionId, WorldId};
 use protocol::message::ServerMessage;
 use protocol::message::client::Hello;
 use protocol::message::common::features;
-use protocol::message::server::{Being, Greeting, Pace, Welcome, WorldName};
-use protocol::motion::Body;
-use protocol::rules::{Thing, ThingsRecord};
+use protocol::message::server::{Greeting, Pace, Welcome, WorldName};
+use protocol::rules::Thing;
 use protocol::units::{Position, Yaw};
 use server::admission::rates::SessionRates;
 use server::admission::{Refusal, Role};
+use server::departures::EXAMINED_MS_MAX;
 use server::io::forget::record_of;
 use server::io::recovery::held_things;
 use server::people::{PersonRecord, first_appearance};
 use server::rows;
 use server::session::Session;
-use server::shard::avatar::Avatar;
-use server::shard::batch::{Command, Traveller, Whereabouts};
-use server::shard::entities::About;
+use server::shard::batch::{Command, Whereabouts};
 use server::shard::viewer::{ClientKey, Told};
 use server::store::{Batch, Number, Store as _, Tree};
-use server::ticket::{LastStay, Ticket};
+use server::ticket::Ticket;
 
 use super::super::breaks::Break;
 use super::super::truth::Check;
-use super::{Away, Client, Going, HZ, Host, Out};
-
-/// Milliseconds after which what was found out about somebody is too old to go by.
-const EXAMINED_MS_MAX: u64 = 30_000;
+use super::{Client, HZ, Host, Out};
 
 /// What tickets are sealed with.
 const TICKET_KEY: [u8; 32] = [7; 32];
@@ -140,7 +134,7 @@ impl Host {
         let avatar = record.avatar;
         self.truth.own(avatar, person);
         self.replace(person);
-        let last = self.last_stay(avatar);
+        let last = self.departures.last_stay(avatar);
         let resumed = ticket.and_then(|ticket| ticket.continues((person, avatar), last));
         let stay = resumed.unwrap_or_else(|| SessionId(self.lobby_mint.mint()));
         let client = ClientKey(self.next_client);
@@ -174,16 +168,9 @@ impl Host {
 
     fn is_stale(&self, examined: &Examined) -> bool {
         let avatar = examined.record.avatar;
-        let going = self.going.get(&avatar).filter(|_| self.routes.seat(avatar).is_none());
-        going.is_some_and(|going| going.number.is_none_or(|number| examined.as_of < number))
+        let is_gone = self.routes.seat(avatar).is_none();
+        is_gone && self.departures.outdates(avatar, examined.as_of)
             || self.now_ms().saturating_sub(examined.at_ms) > EXAMINED_MS_MAX
-    }
-
-    fn last_stay(&self, avatar: EntityId) -> LastStay {
-        if let Some(away) = self.away.get(&avatar) {
-            return away.last;
-        }
-        if self.ended.contains(avatar) { LastStay::Ended } else { LastStay::Unknown }
     }
 
     fn replace(&mut self, person: PersonId) {
@@ -197,12 +184,10 @@ impl Host {
 
     fn seat(&mut self, client: ClientKey, record: &PersonRecord, things: Vec<Thing>) -> Check {
         let avatar = record.avatar;
-        self.away.remove(&avatar);
-        self.ended.forget(avatar);
+        self.departures.come_back(avatar);
         if self.routes.seat(avatar).is_none() {
             self.truth.come_in(avatar, record.person, &things)?;
-            let enter = Self::entrance(record, things);
-            self.routes.enter(avatar, record.position, enter);
+            self.routes.enter(avatar, record.position, record.entrance(things));
         }
         self.routes.drive(avatar, client);
         if self.saboteur.strikes(Break::LoseAttach, 4) {
@@ -211,20 +196,6 @@ impl Host {
         let (hidden, told) = (BTreeSet::new(), Told::default());
         self.routes.command(avatar, Command::Attach { avatar, client, hidden, told });
         Ok(())
-    }
-
-    /// Returns what brings an avatar in where its record says, with what it holds.
-    pub(super) fn entrance(record: &PersonRecord, things: Vec<Thing>) -> Command {
-        let being = Being::Avatar {
-            person: record.person,
-            name: record.name.clone(),
-            appearance: record.appearance.clone(),
-        };
-        let about = Arc::new(About { being, version: 0 });
-        let body = Body::standing(record.position, record.yaw);
-        let avatar = Avatar::new(record.avatar, record.person, about, body);
-        let things = ThingsRecord { things, ..ThingsRecord::default() };
-        Command::Enter(Box::new(Traveller { avatar, things, viewer: None, errand: None }))
     }
 
     fn welcome(&mut self, client: ClientKey, record: &PersonRecord, resumed: bool, hello: &Hello) {
@@ -259,8 +230,7 @@ impl Host {
         let avatar = gone.avatar;
         if self.routes.release(client).is_some() {
             self.routes.command(avatar, Command::Detach { avatar, stops });
-            let last = LastStay::Open(gone.stay);
-            self.away.insert(avatar, Away { since_ms: self.now_ms(), last });
+            self.departures.wait(avatar, gone.stay, self.now_ms());
         }
         Some(gone)
     }
@@ -277,9 +247,7 @@ impl Host {
     pub(super) fn leave(&mut self, client: ClientKey) {
         let Some(gone) = self.unseat(client, true) else { return };
         self.out.push(Out::Close { connection: gone.connection, code: CloseCode::Goodbye });
-        if let Some(away) = self.away.get_mut(&gone.avatar) {
-            away.last = LastStay::Ended;
-        }
+        self.departures.end_stay(gone.avatar);
         let is_owner = self.owners.get(&gone.avatar) == Some(&gone.person);
         // While nothing can be written the avatar stays, away.
         if is_owner && self.can_store() {
@@ -289,45 +257,21 @@ impl Host {
 
     /// Takes an avatar out of the world; the step that does so says where it was.
     fn send_home(&mut self, avatar: EntityId) {
-        self.away.remove(&avatar);
         let region = self.routes.seat(avatar).map(|seat| seat.region).unwrap_or_default();
-        self.ended.note(avatar, self.now_ms() / 1_000);
+        self.departures.end(avatar, self.now_ms() / 1_000);
         self.routes.leave(avatar);
         let Some(owner) = self.owners.remove(&avatar) else { return };
-        let going = Going {
-            step: self.tick.next(),
-            region,
-            number: None,
-            record: self.people.remove(&owner),
-            since_ms: self.now_ms(),
-        };
-        self.going.insert(avatar, going);
+        let (step, record) = ((region, self.tick.next()), self.people.remove(&owner));
+        self.departures.send_home(avatar, step, record, self.now_ms());
     }
 
     /// Writes down where those who left the world stood last.
     pub(super) fn note_departed(&mut self, departed: &mut Vec<Whereabouts>) -> Check {
         for place in departed.drain(..) {
-            let going = self.going.get_mut(&place.avatar);
-            let Some(mut record) = going.and_then(|going| going.record.take()) else { continue };
-            (record.position, record.yaw) = (place.position, place.yaw);
+            let Some(record) = self.departures.leave(&place) else { continue };
             self.save_people(&[record])?;
         }
         Ok(())
-    }
-
-    /// Takes note of which departures are in the store's order by now, and forgets old ones.
-    pub(super) fn settle_going(&mut self) {
-        let now_ms = self.now_ms();
-        let (is_all_appended, appended) = (self.unsaved.is_empty(), self.appended);
-        for going in self.going.values_mut() {
-            let is_gone = self.hosting.has_made(going.region, going.step);
-            if going.number.is_none() && is_gone && is_all_appended {
-                going.number = Some(appended);
-            }
-        }
-        self.going.retain(|_, going| {
-            going.number.is_none() || now_ms.saturating_sub(going.since_ms) < 2 * EXAMINED_MS_MAX
-        });
     }
 
     /// Sends home everyone whose driver has been away for longer than the grace.
@@ -335,14 +279,7 @@ impl Host {
         if !self.can_store() {
             return;
         }
-        let now_ms = self.now_ms();
-        let lost: Vec<EntityId> = self
-            .away
-            .iter()
-            .filter(|(_, away)| now_ms.saturating_sub(away.since_ms) >= super::GRACE_MS)
-            .map(|(&avatar, _)| avatar)
-            .collect();
-        for avatar in lost {
+        for avatar in self.departures.overdue(self.now_ms(), super::GRACE_MS) {
             self.send_home(avatar);
         }
     }
@@ -350,15 +287,7 @@ impl Host {
     /// Returns a record with where its avatar was seen last.
     pub(super) fn newest(&self, record: PersonRecord) -> PersonRecord {
         let seat = self.routes.seat(record.avatar);
-        let here = seat.and_then(|seat| self.whereabouts.get(&seat.region));
-        let is_its = |place: &&Whereabouts| place.avatar == record.avatar;
-        let crossed = || self.crossed.get(&record.avatar).map(|(_, place)| place);
-        let elsewhere = || self.whereabouts.values().flatten().find(is_its);
-        let seen = here.into_iter().flatten().find(is_its).or_else(crossed).or_else(elsewhere);
-        match seen {
-            Some(place) => PersonRecord { position: place.position, yaw: place.yaw, ..record },
-            None => record,
-        }
+        self.places.newest(record, seat)
     }
 }
 

@@ -16,7 +16,7 @@ use server::region::RegionIndex;
 use server::shard::Shard;
 use server::shard::batch::Command;
 use server::shard::pack::Packed;
-use server::shard::viewer::{ClientKey, Told};
+use server::shard::viewer::Told;
 use server::store::{Epoch, Number, Pending, Store as _, StoreError};
 
 use super::super::breaks::Break;
@@ -177,7 +177,7 @@ impl Host {
                 return Ok(());
             }
             let regions: Vec<_> = self.recovery.waiting.iter().copied().collect();
-            let people = self.dwellers(&regions).into_iter();
+            let people = self.routes.dwellers(&regions);
             let people = people.filter_map(|(avatar, _)| self.owners.get(&avatar).copied());
             self.recovery.reading = Some(Reading {
                 people: people.collect(),
@@ -259,20 +259,10 @@ impl Host {
         Ok(())
     }
 
-    fn dwellers(
-        &self,
-        regions: &[RegionIndex],
-    ) -> Vec<(protocol::ids::EntityId, Option<ClientKey>)> {
-        let seats = self.routes.seats().filter(|(avatar, seat)| {
-            regions.contains(&seat.region) && !self.routes.is_entering(seat.region, *avatar)
-        });
-        seats.map(|(avatar, seat)| (avatar, seat.client)).collect()
-    }
-
     fn first_commands(&mut self, region: RegionIndex, kept: &mut Kept) -> Vec<Command> {
         let things = kept.placed.remove(&region).unwrap_or_default();
         let mut first = vec![Command::Things(things)];
-        for (avatar, client) in self.dwellers(&[region]) {
+        for (avatar, client) in self.routes.dwellers(&[region]).collect::<Vec<_>>() {
             let owner = self.owners.get(&avatar).and_then(|owner| self.people.get(owner));
             let Some(record) = owner.cloned() else { continue };
             let mut held = kept.held.remove(&record.person).unwrap_or_default();
@@ -281,7 +271,7 @@ impl Host {
             }
             let is_old = self.saboteur.strikes(Break::OldPlaces, 1);
             let record = if is_old { record } else { self.newest(record) };
-            first.push(Self::entrance(&record, held));
+            first.push(record.entrance(held));
             let Some(client) = client else { continue };
             let mut told = self.clients.get(&client).map(|place| place.told).unwrap_or_default();
             if self.saboteur.strikes(Break::ForgetTold, 1) {
@@ -297,7 +287,7 @@ impl Host {
         if self.saboteur.strikes(Break::ForgetOpen, 1) {
             return;
         }
-        for (_, client) in self.dwellers(&[region]) {
+        for (_, client) in self.routes.dwellers(&[region]).collect::<Vec<_>>() {
             let Some((client, place)) = client.and_then(|it| Some((it, self.clients.get(&it)?)))
             else {
                 continue;
@@ -316,12 +306,7 @@ impl Host {
     }
 
     fn let_go(&mut self, region: RegionIndex) -> Check {
-        let leaving: Vec<_> = self
-            .going
-            .values_mut()
-            .filter(|going| going.region == region)
-            .filter_map(|going| going.record.take())
-            .collect();
+        let leaving = self.departures.lose(region);
         let records: Vec<_> = leaving.into_iter().map(|record| self.newest(record)).collect();
         if records.is_empty() { Ok(()) } else { self.save_people(&records) }
     }

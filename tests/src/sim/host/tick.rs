@@ -21,9 +21,6 @@ use super::super::breaks::Break;
 use super::super::truth::Check;
 use super::{Host, Out, SAVE_EVERY_MS, Stepped, UNKNOWN};
 
-/// Ticks for which it is remembered where somebody crossed a border.
-const CROSSED_TICKS: u64 = 200;
-
 /// Ticks that are made up for after a move: more inputs than that wait for nobody.
 const MISSED_MAX: u64 = 8;
 
@@ -138,13 +135,13 @@ impl Host {
         for (_, traveller) in &output.travellers {
             let avatar = &traveller.avatar;
             let seen = Whereabouts::of(avatar.id, avatar.person, &avatar.body);
-            self.crossed.insert(seen.avatar, (self.tick, seen));
+            self.places.cross(self.tick, seen);
         }
         self.note_departed(&mut output.departed)?;
         self.spoil_routes(region, &mut output);
         self.routes.absorb(region, &mut output);
         if output.is_survey {
-            self.whereabouts.insert(region, std::mem::take(&mut output.whereabouts));
+            self.places.survey(region, std::mem::take(&mut output.whereabouts));
         }
         for (region, chunk, _) in output.wanted.drain(..) {
             self.routes.push(region, Command::Ground(super::super::scene::flat(chunk)));
@@ -333,9 +330,9 @@ impl Host {
             self.append(batch)?;
         }
         self.recover_lost()?;
-        self.settle_going();
-        let tick = self.tick;
-        self.crossed.retain(|_, (crossed, _)| tick.since(*crossed) < CROSSED_TICKS);
+        let appended = self.unsaved.is_empty().then_some(self.appended);
+        self.departures.settle(&self.hosting, appended, self.now_ms());
+        self.places.forget_old(self.tick);
         if SAVE_EVERY_MS <= self.now_ms().saturating_sub(self.saved_at_ms) {
             self.save_positions()?;
             self.send_home_the_lost();
@@ -358,7 +355,7 @@ impl Host {
 
     fn save_positions(&mut self) -> Check {
         let mut changed = Vec::new();
-        for place in self.whereabouts.values().flatten() {
+        for place in self.places.iter() {
             let Some(record) = self.people.get_mut(&place.person) else { continue };
             if (record.position, record.yaw) != (place.position, place.yaw) {
                 (record.position, record.yaw) = (place.position, place.yaw);
