@@ -182,3 +182,106 @@ where
     rkyv::from_bytes::<T, rancor::Error>(body)
         .map_err(|error| BadFrame::Unreadable { bytes: body.len(), why: error.to_string() })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use proptest::prelude::*;
+    use protocol::ids::IdMint;
+    use protocol::rules::RuleBook;
+
+    use super::*;
+    use crate::shard::batch::Command;
+    use crate::shard::{Shard, WorldRules};
+
+    fn rules() -> WorldRules {
+        WorldRules {
+            regions: Regions::new(3, 6_400),
+            motion: MotionRules::default(),
+            book: Arc::new(RuleBook::starter()),
+            view_cm: 4_000,
+            nearby_cm: 2_000,
+            whisper_cm: 300,
+        }
+    }
+
+    /// A shard with something of the world in it.
+    fn shard() -> Shard {
+        let rules = rules();
+        let mut shard = Shard::new(rules.regions.region(RegionIndex(4)), rules, IdMint::new(1));
+        let things = protocol::rules::Things::default().record().things;
+        let input = StepInput {
+            tick: Tick(1),
+            commands: vec![Command::Things(things), Command::TellAnew(RegionIndex(1))],
+            ..StepInput::default()
+        };
+        shard.step(input, &mut StepOutput::default());
+        shard
+    }
+
+    fn body<T>(message: &T) -> Vec<u8>
+    where
+        T: for<'a> Serialize<HighSerializer<AlignedVec, ArenaHandle<'a>, rancor::Error>>,
+    {
+        write(message).expect("a frame")[LENGTH_BYTES..].to_vec()
+    }
+
+    #[test]
+    fn what_is_longer_than_allowed_is_not_waited_for() {
+        assert_eq!(body_bytes([5, 0, 0, 0], 5), Ok(5));
+        let long = Err(BadFrame::TooLong { bytes: 6, max: 5 });
+        assert_eq!(body_bytes([6, 0, 0, 0], 5), long);
+    }
+
+    #[test]
+    fn a_shard_reads_back_from_its_frame() {
+        let sent = body(&Up::Packed { shard: Box::new(shard().pack()) });
+        let Ok(Up::Packed { shard }) = read(&sent) else { panic!("a shard") };
+        assert_eq!((shard.region(), shard.tick()), (RegionIndex(4), Tick(1)));
+        let again =
+            body(&Up::Packed { shard: Box::new(shard.unpack(rules()).expect("it fits").pack()) });
+        assert_eq!(again, sent);
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_a_frame_panic(bytes in prop::collection::vec(any::<u8>(), 0..2_048)) {
+            drop(read::<Up>(&bytes));
+            drop(read::<Down>(&bytes));
+        }
+
+        #[test]
+        fn no_damage_to_a_shard_or_a_step_makes_its_reader_panic(
+            is_shard in any::<bool>(),
+            changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
+        ) {
+            let said = if is_shard {
+                Up::Packed { shard: Box::new(shard().pack()) }
+            } else {
+                let (region, tick, took) = (RegionIndex(4), Tick(1), Duration::ZERO);
+                let mut output = StepOutput { frame_bytes: vec![7; 9], ..StepOutput::default() };
+                output.frames.push((crate::shard::viewer::ClientKey(1), 9));
+                Up::Stepped { region, tick, output, took }
+            };
+            let mut bytes = body(&said);
+            for (at, byte) in changes {
+                *at.get_mut(&mut bytes) = byte;
+            }
+            match read::<Up>(&bytes) {
+                Ok(Up::Packed { shard }) => drop(shard.unpack(rules())),
+                Ok(Up::Stepped { output, .. }) => {
+                    // What is let through can be cut into frames.
+                    let mut start = 0;
+                    if output.check(rules().regions).is_ok() {
+                        for &(_, end) in &output.frames {
+                            prop_assert!(output.frame_bytes.get(start..end).is_some());
+                            start = end;
+                        }
+                    }
+                }
+                Ok(Up::Join { .. } | Up::Leave) | Err(_) => {}
+            }
+        }
+    }
+}

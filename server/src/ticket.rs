@@ -148,6 +148,8 @@ impl Ticket {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const KEY: [u8; 32] = [7; 32];
@@ -163,6 +165,22 @@ mod tests {
         assert_eq!(Ticket::open(&bytes, &KEY, 1_000 + TICKET_S_MAX), Ok(ticket()));
         let late = Ticket::open(&bytes, &KEY, 1_001 + TICKET_S_MAX);
         assert_eq!(late, Err(BadTicket::Expired { age_s: TICKET_S_MAX + 1 }));
+    }
+
+    proptest! {
+        #[test]
+        fn nobody_makes_or_changes_a_ticket(
+            bytes in prop::collection::vec(any::<u8>(), 0..128),
+            at in any::<prop::sample::Index>(),
+            change in 1..=u8::MAX,
+        ) {
+            prop_assert_eq!(Ticket::open(&bytes, &KEY, 1_000), Err(BadTicket::Forged));
+            let mut changed = ticket().seal(&KEY);
+            *at.get_mut(&mut changed) ^= change;
+            prop_assert_eq!(Ticket::open(&changed, &KEY, 1_000), Err(BadTicket::Forged));
+            let other = Ticket::open(&ticket().seal(&[8; 32]), &KEY, 1_000);
+            prop_assert_eq!(other, Err(BadTicket::Forged));
+        }
     }
 
     #[test]

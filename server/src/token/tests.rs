@@ -1,5 +1,7 @@
 //! What a token opens, and every way in which it does not.
 
+use proptest::prelude::*;
+
 use super::*;
 
 const WORLD: WorldId = WorldId(7);
@@ -162,6 +164,21 @@ fn there_is_an_end_to_narrowing() {
     assert_eq!(check_at(&token, NOW_S), Ok(Role::Member));
     let refused = narrow(&token, Some(Role::Member), None, &[5; 32]).unwrap_err();
     assert!(matches!(refused, MintError::TooLong { blocks: 9, .. }), "{refused}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn nobody_makes_or_changes_a_token(
+        bytes in prop::collection::vec(any::<u8>(), 0..512),
+        at in any::<prop::sample::Index>(),
+        change in 1..=u8::MAX,
+    ) {
+        prop_assert_eq!(check_at(&bytes, NOW_S), Err(BadToken::Forged));
+        let (mut token, _) = minted(Role::Member);
+        *at.get_mut(&mut token) ^= change;
+        prop_assert_eq!(check_at(&token, NOW_S), Err(BadToken::Forged));
+    }
 }
 
 #[test]

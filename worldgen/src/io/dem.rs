@@ -130,6 +130,7 @@ mod tests {
     use std::fs;
     use std::io::Write;
 
+    use proptest::prelude::*;
     use protocol::ids::ChunkId;
 
     use super::*;
@@ -185,6 +186,25 @@ mod tests {
         check("N10E020.hgt", &vec![0; 26_000_000], "FILE has more than 25934402 bytes");
         let gone = load(Path::new("nowhere/N10E020.hgt"), None).map(|_| ());
         assert!(matches!(gone, Err(BadDem::Read { .. })));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn no_file_makes_the_reader_panic(
+            bytes in prop::collection::vec(any::<u8>(), 0..2_048),
+            at in any::<prop::sample::Index>(),
+            byte in any::<u8>(),
+        ) {
+            let folder = tempfile::tempdir().expect("a folder");
+            let mut damaged = archive(&[("N10E020.hgt", &bytes)]);
+            *at.get_mut(&mut damaged) = byte;
+            for (name, bytes) in [("N10E020.hgt", &bytes), ("N10E020.hgt.zip", &damaged)] {
+                let path = folder.path().join(name);
+                fs::write(&path, bytes).expect("writes");
+                prop_assert!(load(&path, None).is_err());
+            }
+        }
     }
 
     #[test]
