@@ -146,6 +146,7 @@ impl Crowd {
         self.tick = self.tick.next();
         let input = StepInput {
             tick: self.tick,
+            epoch: server::store::Epoch::default(),
             pace_permille: 1_000,
             frame_bytes_max: DATAGRAM_BYTES_MAX,
             is_survey: false,

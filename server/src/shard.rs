@@ -145,8 +145,10 @@ impl Shard {
     ///
     /// Commands apply in the order given, before inputs.
     pub fn step(&mut self, input: StepInput, output: &mut StepOutput) {
-        let StepInput { tick, pace_permille, frame_bytes_max, is_survey, inputs, commands } = input;
+        let StepInput { tick, epoch, pace_permille, frame_bytes_max, is_survey, inputs, commands } =
+            input;
         self.tick = tick;
+        output.epoch = epoch;
         // 1. Commands and inputs. Ghosts walk on first: a batch that comes puts them right.
         self.carry_ghosts_on();
         for command in commands {

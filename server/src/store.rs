@@ -59,7 +59,20 @@ impl fmt::Display for Number {
 }
 
 /// Which owner of a shard is speaking; a later owner has a higher epoch. 0 is nobody's.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    rkyv::Archive,
+    rkyv::Serialize,
+    rkyv::Deserialize,
+)]
 pub struct Epoch(pub u64);
 
 /// The trees of the database. A record's place is its tree and its [`Key`].

@@ -77,18 +77,17 @@ impl Switchboard {
         &'a self,
         regions: &'a [RegionIndex],
     ) -> impl Iterator<Item = (EntityId, Option<ClientKey>)> + 'a {
-        self.seats().filter_map(|(avatar, seat)| {
-            let is_here = regions.contains(&seat.region) && !self.is_entering(seat.region, avatar);
-            is_here.then_some((avatar, seat.client))
-        })
+        let waiting = regions.iter().flat_map(|&region| self.waiting(region));
+        let entering: BTreeSet<EntityId> = waiting.filter_map(entering).collect();
+        let seats = self.seats().filter(|(_, seat)| regions.contains(&seat.region));
+        let here = seats.filter(move |(avatar, _)| !entering.contains(avatar));
+        here.map(|(avatar, seat)| (avatar, seat.client))
     }
 
     /// Returns whether an avatar is still on its way into a region's shard.
     #[must_use]
     pub fn is_entering(&self, region: RegionIndex, avatar: EntityId) -> bool {
-        self.waiting(region).any(
-            |command| matches!(command, Command::Enter(traveller) if traveller.avatar.id == avatar),
-        )
+        self.waiting(region).any(|command| entering(command) == Some(avatar))
     }
 
     /// Returns whether what an avatar's client asked still waits for a region's next step.
@@ -329,6 +328,11 @@ impl Switchboard {
             next.inputs.append(&mut inputs);
         }
     }
+}
+
+/// Returns whom a command brings into a shard.
+fn entering(command: &Command) -> Option<EntityId> {
+    if let Command::Enter(traveller) = command { Some(traveller.avatar.id) } else { None }
 }
 
 #[cfg(test)]

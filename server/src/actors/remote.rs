@@ -19,7 +19,8 @@ use tokio::sync::mpsc;
 use super::gateway::LinkLost;
 use super::shard::{Pack, Runner, Step};
 use crate::hosting::LinkId;
-use crate::link::{self, Down};
+use crate::io::link::queue;
+use crate::link::Down;
 use crate::region::RegionIndex;
 
 /// Messages that may wait: as for a shard of this process.
@@ -46,15 +47,10 @@ impl RemoteShardActor {
     }
 
     fn send(&self, message: &Down) {
-        let why = match link::write(message) {
-            Ok(frame) => match self.outgoing.try_send(frame.into()) {
-                Ok(()) => return,
-                Err(_) => "it does not take what it is sent".to_owned(),
-            },
-            Err(error) => error.to_string(),
-        };
-        // A gateway that is full hears of it with the next step.
-        drop(self.lost.try_send(LinkLost { link: self.link, why }));
+        if let Err(why) = queue(&self.outgoing, message) {
+            // A gateway that is full hears of it with the next step.
+            drop(self.lost.try_send(LinkLost { link: self.link, why }));
+        }
     }
 }
 

@@ -16,7 +16,8 @@ use tokio::sync::mpsc;
 use tracing::error;
 
 use super::shard::{PackedUp, Stepped};
-use crate::link::{self, Up};
+use crate::io::link::queue;
+use crate::link::Up;
 
 /// Messages that may wait: each shard answers one step before it is asked for the next.
 const MAILBOX: usize = 1_024;
@@ -67,10 +68,7 @@ impl Handler<Said> for Uplink {
 
 impl Uplink {
     fn send(&self, message: &Up, ctx: &mut Context<Self>) {
-        let sent = link::write(message).map_err(|error| error.to_string()).and_then(|frame| {
-            self.outgoing.try_send(frame.into()).map_err(|error| error.to_string())
-        });
-        if let Err(error) = sent {
+        if let Err(error) = queue(&self.outgoing, message) {
             error!(error, "the server does not take what comes of its shards");
             ctx.stop();
         }

@@ -269,6 +269,25 @@ impl Incoming {
 /// Bytes set aside before they have come.
 const PROMISED_BYTES: usize = 256 << 10;
 
+/// Queues a message for the other end.
+///
+/// # Errors
+/// Why not, in words: the other end takes too little, or the message is larger than any frame.
+pub fn queue<T>(outgoing: &mpsc::Sender<Bytes>, message: &T) -> Result<(), String>
+where
+    T: for<'a> rkyv::Serialize<
+            rkyv::api::high::HighSerializer<
+                rkyv::util::AlignedVec,
+                rkyv::ser::allocator::ArenaHandle<'a>,
+                rkyv::rancor::Error,
+            >,
+        >,
+{
+    let frame = link::write(message).map_err(|error| error.to_string())?;
+    let full = |_| "the other end does not take what it is sent".to_owned();
+    outgoing.try_send(frame.into()).map_err(full)
+}
+
 /// Writes frames to a stream as they come, until nobody sends any.
 pub async fn pass_on(mut send: SendStream, mut frames: mpsc::Receiver<Bytes>) {
     while let Some(frame) = frames.recv().await {

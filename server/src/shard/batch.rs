@@ -25,6 +25,7 @@ use super::ghosts::GhostBatch;
 use super::pack::AsSamples;
 use super::viewer::{ClientKey, Told, Viewer};
 use crate::region::{RegionIndex, Regions};
+use crate::store::Epoch;
 
 /// What the world outside asks of a shard; applied in order at the start of a step.
 #[derive(Debug, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
@@ -209,6 +210,8 @@ pub struct Traveller {
 pub struct StepInput {
     /// The tick to step to.
     pub tick: Tick,
+    /// As whom the shard makes this step.
+    pub epoch: Epoch,
     /// Pace of world time in thousandths.
     pub pace_permille: u16,
     /// Bytes of each client's frame.
@@ -224,6 +227,9 @@ pub struct StepInput {
 /// What comes out of one step.
 #[derive(Debug, Default, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub struct StepOutput {
+    /// As whom the shard made it: who goes to a neighbour, what neighbours are shown and what is to
+    /// be stored is an earlier owner's, and counts for nothing, once the region has another.
+    pub epoch: Epoch,
     /// The frames of this tick, one behind another.
     pub frame_bytes: Vec<u8>,
     /// Whose frames they are, and where each ends in `frame_bytes`.

@@ -3,7 +3,7 @@
 //! A slot stays an entity's for as long as the shard knows it, also while it turns from a ghost
 //! into one of the shard's own and back, so whoever watches it notices nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use protocol::ids::EntityId;
@@ -126,16 +126,22 @@ impl Entities {
         }
     }
 
-    /// Returns this table if each entity stands in the slot that its id leads to.
+    /// Returns this table if each entity stands in the slot that its id leads to, and every other
+    /// slot is free once.
     ///
     /// # Errors
-    /// [`BadPack::Entity`] with the first that does not.
+    /// [`BadPack::Entity`] with the first that does not, [`BadPack::Slots`].
     pub(super) fn check(self) -> Result<Self, BadPack> {
         let is_at = |id, slot| self.get(slot).is_some_and(|entity| entity.id == id);
-        match self.by_id.iter().find(|&(&id, &slot)| !is_at(id, slot)) {
-            Some((&id, _)) => Err(BadPack::Entity(id)),
-            None => Ok(self),
+        if let Some((&id, _)) = self.by_id.iter().find(|&(&id, &slot)| !is_at(id, slot)) {
+            return Err(BadPack::Entity(id));
         }
+        let free: BTreeSet<Slot> = self.free.iter().copied().collect();
+        let is_free = |slot: &Slot| matches!(self.slots.get(*slot as usize), Some(None));
+        let is_whole = free.len() == self.free.len()
+            && free.iter().all(is_free)
+            && self.by_id.len() + free.len() == self.slots.len();
+        if is_whole { Ok(self) } else { Err(BadPack::Slots) }
     }
 
     /// Returns how many entities this shard steps.

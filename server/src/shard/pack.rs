@@ -118,6 +118,9 @@ pub enum BadPack {
     /// The table of entities contradicts itself.
     #[error("entity {0} does not stand where the table says")]
     Entity(EntityId),
+    /// The table of entities has slots that are neither taken nor free.
+    #[error("the table of entities does not know which of its slots are free")]
+    Slots,
 }
 
 /// Carries ground as its plain samples: no time goes into compressing what travels once.

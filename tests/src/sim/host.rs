@@ -391,6 +391,7 @@ impl Host {
             true => self.routes.take(region, tick),
             false => self.routes.take_missed(region, tick),
         };
+        input.epoch = self.epochs[usize::from(region.0)].1;
         input.pace_permille = self.dilation.permille();
         input.frame_bytes_max = protocol::limits::DATAGRAM_BYTES_MAX;
         input.is_survey = true;

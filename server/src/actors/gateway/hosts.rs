@@ -19,8 +19,9 @@ use super::GatewayActor;
 use crate::actors::remote::RemoteShardActor;
 use crate::actors::shard::{Outbox, Pack, PackedUp, Runner, ShardActor, Step};
 use crate::hosting::{BadClaim, LinkId, Place, Turn};
+use crate::io::link::queue;
 use crate::io::recovery::{self, Kept};
-use crate::link::{self, Down, WorldTerms};
+use crate::link::{Down, WorldTerms};
 use crate::region::RegionIndex;
 use crate::shard::batch::Command;
 use crate::shard::pack::Packed;
@@ -172,6 +173,7 @@ impl GatewayActor {
                 0 => self.routes.take(region, tick),
                 _ => self.routes.take_missed(region, tick),
             };
+            input.epoch = self.outfit.epochs[usize::from(region.0)].1;
             input.pace_permille = self.beat.dilation.permille();
             input.frame_bytes_max = budget;
             // When a process is lost, everyone stands where its last answer says.
@@ -241,11 +243,7 @@ impl GatewayActor {
     /// Sends a process something; returns whether it went out. One that takes nothing is lost.
     fn tell(&mut self, link: LinkId, message: &Down) -> bool {
         let Some(joined) = self.links.get(&link) else { return false };
-        let sent = link::write(message).map_err(|error| error.to_string());
-        let sent = sent.and_then(|frame| {
-            let full = |_| "it does not take what it is sent".to_owned();
-            joined.outgoing.try_send(frame.into()).map_err(full)
-        });
+        let sent = queue(&joined.outgoing, message);
         if let Err(why) = &sent {
             self.lose(link, why);
         }
@@ -266,9 +264,7 @@ impl GatewayActor {
     pub(super) fn lose(&mut self, link: LinkId, why: &str) {
         let Some(Joined { peer, outgoing, .. }) = self.links.remove(&link) else { return };
         // It may be deaf, or gone; then nobody is there to be told.
-        if let Ok(frame) = link::write(&Down::Ended { why: why.to_owned() }) {
-            drop(outgoing.try_send(frame.into()));
-        }
+        drop(queue(&outgoing, &Down::Ended { why: why.to_owned() }));
         let lost = self.hosting.lose(link);
         let numbers: Vec<u16> = lost.iter().map(|region| region.0).collect();
         warn!(%link, %peer, why, regions = ?numbers, "a process is lost; its shards begin anew here");

@@ -90,9 +90,10 @@ impl GatewayActor {
     /// Takes what one shard's step put out.
     pub(super) fn take_step(&mut self, stepped: Stepped) {
         let Stepped { region, place, tick, mut output, took } = stepped;
+        let is_owner = output.epoch == self.outfit.epochs[usize::from(region.0)].1;
         if place == Place::Here {
             self.beat.open = self.beat.open.saturating_sub(1);
-        } else if self.hosting.runs_at(region, place) {
+        } else if is_owner && self.hosting.runs_at(region, place) {
             // What comes late counts as having taken that long.
             let late = u32::try_from(self.beat.tick.since(tick)).unwrap_or(u32::MAX);
             let took = took.saturating_add(self.beat.pace.period().saturating_mul(late));
@@ -172,10 +173,10 @@ impl GatewayActor {
 
     /// Appends a step's journal to the store; returns each entry's number.
     fn store_journal(&mut self, region: RegionIndex, output: &mut StepOutput) -> Vec<Number> {
-        let (shard, epoch) = self.outfit.epochs[usize::from(region.0)];
+        let (shard, _) = self.outfit.epochs[usize::from(region.0)];
         let mut numbers = Vec::with_capacity(output.journal.len());
         for entry in output.journal.drain(..) {
-            let mut batch = rows::entry_batch(&entry, shard, epoch);
+            let mut batch = rows::entry_batch(&entry, shard, output.epoch);
             for change in &entry.changes {
                 if let Change::Looks { person, appearance } = change
                     && let Some(record) = self.people.get_mut(person)

@@ -116,7 +116,8 @@ impl Host {
     /// What was violated.
     pub fn take_step(&mut self, stepped: Stepped) -> Result<bool, String> {
         let Stepped { region, place, tick, mut output } = stepped;
-        let is_believed = place == Place::Here || self.hosting.runs_at(region, place);
+        let is_owner = output.epoch == self.epochs[usize::from(region.0)].1;
+        let is_believed = place == Place::Here || is_owner && self.hosting.runs_at(region, place);
         if place == Place::Here {
             self.open_steps = self.open_steps.saturating_sub(1);
         } else if !is_believed && !self.saboteur.strikes(Break::HearZombie, 1) {
@@ -213,7 +214,7 @@ impl Host {
         region: RegionIndex,
         output: &mut StepOutput,
     ) -> Result<Vec<Number>, String> {
-        let (shard, epoch) = self.epochs[usize::from(region.0)];
+        let (shard, epoch) = (self.epochs[usize::from(region.0)].0, output.epoch);
         let mut numbers = Vec::with_capacity(output.journal.len());
         for entry in output.journal.drain(..) {
             self.entries += 1;
