@@ -81,6 +81,7 @@ use crate::limits::DATAGRAM_BYTES_MAX;
 mod decode;
 mod encode;
 mod entry;
+mod kept;
 mod own;
 mod sent;
 

@@ -99,6 +99,8 @@ settings! {
         clients_max: u32 = 1_000, Whole { min: 1, max: 20_000 }, Live;
         /// From where processes may join that run shards: `loopback`, `anyone` or `nobody`.
         shard_processes: Reach = "loopback", Choice(&["loopback", "anyone", "nobody"]), Live;
+        /// What carries QUIC: `quinn`, or `batched`, one loop for all connections that costs less.
+        quic: Quic = "quinn", Choice(&["quinn", "batched"]), Restart;
         /// File for TLS secrets, to decrypt captures while debugging; empty: none.
         keylog: String = "", Text { chars_max: 4096 }, Restart;
     }
@@ -211,6 +213,25 @@ settings! {
         resume_grace_s: u32 = 60, Whole { min: 0, max: 3_600 }, Live;
         /// Seconds without a sound from the client until it counts as lost.
         silence_s: u32 = 15, Whole { min: 2, max: 600 }, Restart;
+    }
+}
+
+/// What carries QUIC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Quic {
+    /// quinn: a task for each connection.
+    Quinn,
+    /// One loop for all connections.
+    Batched,
+}
+
+impl fmt::Display for Quic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Quinn => "quinn",
+            Self::Batched => "batched",
+        })
     }
 }
 

@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod assets;
 pub mod audit;
+pub mod batched;
 pub mod clock;
 pub mod command;
 pub mod files;
@@ -21,4 +22,5 @@ pub mod rng;
 pub mod store;
 pub mod telemetry;
 pub mod tls;
+pub mod transport;
 pub mod worker;

@@ -7,13 +7,14 @@
 use std::collections::VecDeque;
 
 use super::entry::{EntryDelta, Pace, Reference};
+use super::kept::{Cursors, Kept};
 use super::own::{OwnBody, OwnDelta};
 use super::{AGE_BITS, AGE_MAX, Acks, COUNT_BITS, FRAME_KIND, HANDLES_WITH_BASELINE, RICE_BITS};
 use crate::bits::BitReader;
 use crate::state::EntityState;
 use crate::units::Tick;
 
-/// Ticks that states are kept beyond the newest baseline the server has used: frames that
+/// Ticks that own bodies are kept beyond the newest baseline the server has used: frames that
 /// overtook each other refer that much further back.
 const LATE_TICKS_MAX: u64 = 16;
 
@@ -66,15 +67,6 @@ pub enum BadFrame {
     },
 }
 
-/// What is known of one handle.
-#[derive(Clone, Debug, Default)]
-struct Track {
-    /// Frames before this tick speak of an earlier bearer of the handle.
-    since: Tick,
-    /// States by rising tick.
-    states: VecDeque<(Tick, EntityState)>,
-}
-
 /// Reads the frames of one session.
 #[derive(Clone, Debug)]
 pub struct FrameDecoder {
@@ -84,13 +76,20 @@ pub struct FrameDecoder {
     received: Option<(Tick, u64)>,
     /// Own bodies by rising tick.
     owns: VecDeque<(Tick, OwnBody)>,
-    /// By handle.
-    tracks: Vec<Track>,
+    kept: Kept,
+    entries: Vec<Entry>,
     high: Vec<(u16, Tick)>,
     states: Vec<(u16, EntityState)>,
     missing: Vec<u16>,
-    /// The baselines' ticks of `states`.
-    baselines: Vec<Option<Tick>>,
+}
+
+/// An entry, parsed.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    handle: u16,
+    /// Age of its baseline, nothing if it is told in full.
+    baseline: Option<u32>,
+    delta: EntryDelta,
 }
 
 /// The head of a frame, parsed.
@@ -112,11 +111,11 @@ impl FrameDecoder {
             pace: Pace::new(hz),
             received: None,
             owns: VecDeque::new(),
-            tracks: Vec::new(),
+            kept: Kept::default(),
+            entries: Vec::new(),
             high: Vec::new(),
             states: Vec::new(),
             missing: Vec::new(),
-            baselines: Vec::new(),
         }
     }
 
@@ -168,16 +167,13 @@ impl FrameDecoder {
             self.high.push((handle, since));
             return;
         }
-        let track = self.track(handle);
-        track.since = track.since.max(since);
-        track.states.retain(|&(tick, _)| tick >= since);
+        self.kept.forget(handle, since);
     }
 
     /// Returns what is kept of `handle`, by rising tick: frames may overtake the announcement that
     /// says whose it is.
-    pub fn kept(&self, handle: u16) -> impl Iterator<Item = (Tick, EntityState)> + '_ {
-        let track = self.tracks.get(usize::from(handle));
-        track.into_iter().flat_map(|track| track.states.iter().copied())
+    pub fn kept(&self, handle: u16) -> impl Iterator<Item = (Tick, EntityState)> + use<> {
+        self.kept.states(handle).into_iter()
     }
 
     /// Forgets everything received, after the server was asked for everything.
@@ -202,7 +198,7 @@ impl FrameDecoder {
         Some(head.own.apply(&baseline, head.age, self.hz))
     }
 
-    /// Reads the entries into `states`, `baselines` and `missing`.
+    /// Reads the entries into `states` and `missing`.
     fn read_entries(
         &mut self,
         bytes: usize,
@@ -210,9 +206,7 @@ impl FrameDecoder {
         own: Option<OwnBody>,
         reader: &mut BitReader<'_>,
     ) -> Result<(), BadFrame> {
-        self.states.clear();
-        self.missing.clear();
-        self.baselines.clear();
+        self.entries.clear();
         let (count, k) = read_count(reader).ok_or(BadFrame::Head { bytes })?;
         let mut next = 0_u64;
         for entry in 0..count {
@@ -227,14 +221,20 @@ impl FrameDecoder {
                 }
                 Reference::Behind(_) => return Err(BadFrame::Entry { bytes, entry }),
             };
+            self.entries.push(Entry { handle, baseline, delta });
+        }
+        self.states.clear();
+        self.missing.clear();
+        // Read in whole before anything is looked up, so that no look-up waits for another.
+        let mut cursors = Cursors::new();
+        for index in 0..self.entries.len() {
+            let Some(&Entry { handle, baseline, delta }) = self.entries.get(index) else { break };
             if head.tick < self.since(handle) {
                 continue;
             }
-            match self.state(head.tick, handle, baseline, own, &delta) {
-                Some(state) => {
-                    self.states.push((handle, state));
-                    self.baselines.push(baseline.and_then(|age| back(head.tick, age)));
-                }
+            let baseline = (head.tick, baseline);
+            match self.state(baseline, handle, own, &delta, &mut cursors) {
+                Some(state) => self.states.push((handle, state)),
                 None => self.missing.push(handle),
             }
         }
@@ -244,18 +244,17 @@ impl FrameDecoder {
     /// Returns the state that differs by `delta` from the baseline of this age.
     fn state(
         &self,
-        tick: Tick,
+        (tick, age): (Tick, Option<u32>),
         handle: u16,
-        age: Option<u32>,
         own: Option<OwnBody>,
         delta: &EntryDelta,
+        cursors: &mut Cursors,
     ) -> Option<EntityState> {
         let Some(age) = age else {
             let resting = EntityState { position: own?.origin(), ..EntityState::default() };
             return Some(delta.apply(&resting, 0, self.pace));
         };
-        let track = self.tracks.get(usize::from(handle))?;
-        let baseline = find(&track.states, back(tick, age)?)?;
+        let baseline = self.kept.find(handle, back(tick, age)?, cursors)?;
         Some(delta.apply(&baseline, age, self.pace))
     }
 
@@ -267,13 +266,7 @@ impl FrameDecoder {
             let oldest = back(tick, head.age).filter(|_| head.age > 0);
             insert(&mut self.owns, tick, own, oldest);
         }
-        for index in 0..self.states.len() {
-            let Some(&(handle, state)) = self.states.get(index) else { break };
-            let oldest = self.baselines.get(index).copied().flatten();
-            if handle < HANDLES_WITH_BASELINE {
-                insert(&mut self.track(handle).states, tick, state, oldest);
-            }
-        }
+        self.kept.insert(tick, &self.states);
         if is_whole {
             self.received = Some(match self.received {
                 None => (tick, 1),
@@ -288,19 +281,10 @@ impl FrameDecoder {
 
     fn since(&self, handle: u16) -> Tick {
         if handle < HANDLES_WITH_BASELINE {
-            return self.tracks.get(usize::from(handle)).map_or(Tick(0), |track| track.since);
+            return self.kept.since(handle);
         }
         let known = self.high.iter().find(|&&(known, _)| known == handle);
         known.map_or(Tick(0), |&(_, since)| since)
-    }
-
-    /// Returns the track of a handle that can have a baseline.
-    fn track(&mut self, handle: u16) -> &mut Track {
-        let index = usize::from(handle);
-        if self.tracks.len() <= index {
-            self.tracks.resize_with(index + 1, Track::default);
-        }
-        self.tracks.get_mut(index).expect("grown above")
     }
 }
 

@@ -87,6 +87,13 @@ impl FrameEncoder {
         FrameWriter::new(self, tick, head, &own, scratch)
     }
 
+    /// Reads what is known of all handles, in order, so that it is at hand when single ones are
+    /// asked for: one miss of the cache after another costs more than the frame itself where
+    /// thousands of viewers take turns.
+    pub fn read_ahead(&self) {
+        self.log.read_ahead();
+    }
+
     /// Returns whether the viewer must still be told `state` of `handle`.
     ///
     /// Only a body at rest whose very state is the last one sent and has arrived needs nothing.

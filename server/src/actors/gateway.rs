@@ -32,11 +32,9 @@ mod operate;
 mod tick;
 mod words;
 
-use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
 use actix::prelude::*;
@@ -191,7 +189,7 @@ pub struct Outfit {
     /// Makes ground.
     pub generator: Addr<GeneratorActor>,
     /// What clients sent.
-    pub inbox: Rc<RefCell<Inbox>>,
+    pub inbox: Arc<Mutex<Inbox>>,
     /// The world's rules as clients are told them.
     pub welcome: Welcoming,
     /// The same as shards are told them.
@@ -245,6 +243,9 @@ struct Beat {
     began_at: Duration,
     saved_at_ms: u64,
     spare: Vec<StepOutput>,
+    unsent: Vec<tick::Frames>,
+    /// Bytes of frames that were sent, to be written to again once all of them are out.
+    sent: Vec<Bytes>,
     skipped: u64,
     /// The longest that a step in another process took until it was known here.
     remote: Duration,
@@ -274,6 +275,8 @@ impl GatewayActor {
                 began_at: Duration::ZERO,
                 saved_at_ms: 0,
                 spare: Vec::new(),
+                unsent: Vec::new(),
+                sent: Vec::new(),
                 skipped: 0,
                 remote: Duration::ZERO,
                 status: vec![crate::status::ShardStatus::default(); shards.len()],

@@ -2,12 +2,10 @@
 //!
 //! No rule and no protocol is here, only the order in which things start and stop.
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
 use actix::{Actor, System};
@@ -47,6 +45,7 @@ use crate::io::rng;
 use crate::io::store::{SledStore, StoreOptions};
 use crate::io::telemetry::Telemetry;
 use crate::io::tls::{self, TlsError};
+use crate::io::transport::Endpoint;
 use crate::region::{RegionIndex, Regions};
 use crate::rows::{self, ClockRow};
 use crate::shard::batch::Command;
@@ -162,7 +161,7 @@ pub fn serve(
     let Running { listen, http, admin, unheard, endpoint } = running;
     started(&Started { listen, http: http.address(), key, first_token, took: began.elapsed() });
     let code = system.run_with_code().unwrap_or(1);
-    endpoint.close(0_u32.into(), b"stopped");
+    endpoint.close(b"stopped");
     drop(http);
     unheard.notify_one();
     if admin.join().is_err() {
@@ -187,7 +186,7 @@ struct Running {
     http: Http,
     admin: std::thread::JoinHandle<()>,
     unheard: Arc<Notify>,
-    endpoint: quinn::Endpoint,
+    endpoint: Endpoint,
 }
 
 /// What everything else is built on.
@@ -268,7 +267,7 @@ async fn run(
         let shard = shard_id(base, region.index);
         epochs.push((shard, store.take_epoch(shard).await?));
     }
-    let inbox = Rc::new(RefCell::new(Inbox::default()));
+    let inbox = Arc::new(Mutex::new(Inbox::default()));
     let rules = WorldRules {
         regions,
         motion: motion.clone(),
@@ -355,7 +354,7 @@ fn start_actors(
         &Arc<Lobby>,
         &Arc<RwLock<Config>>,
         &Arc<StatusBoard>,
-        &Rc<RefCell<Inbox>>,
+        &Arc<Mutex<Inbox>>,
     ),
 ) -> actix::Addr<GatewayActor> {
     let Wiring { regions, clock, hz, epochs, welcome, rules, mints, spare, things, book_text } =
@@ -364,7 +363,7 @@ fn start_actors(
     let folder = Some(base.data.join("ground"));
     let generator_settings = GeneratorSettings { folder, ..GeneratorSettings::default() };
     let (lobby, settings, board, inbox) =
-        (Arc::clone(lobby), Arc::clone(settings), Arc::clone(board), Rc::clone(inbox));
+        (Arc::clone(lobby), Arc::clone(settings), Arc::clone(board), Arc::clone(inbox));
     GatewayActor::start(move |gateway| {
         let outbox = Outbox { ready: gateway.clone().recipient() };
         let generator = GeneratorActor::new(terrain, outbox, generator_settings).start();
@@ -444,14 +443,13 @@ fn refused(config: &Config, error: &std::io::Error) -> HostError {
 }
 
 /// Opens the UDP socket for clients.
-fn listen(config: &Config, identity: &Identity) -> Result<quinn::Endpoint, HostError> {
+fn listen(config: &Config, identity: &Identity) -> Result<Endpoint, HostError> {
     let failed = |error: std::io::Error| refused(config, &error);
     let issued = tls::issue(identity, clock::unix_s())?;
     let server = tls::server_config(&issued, config)?;
     let socket = quic::bind(config.server.listen).map_err(failed)?;
     let endpoint = endpoint_config(identity);
-    let runtime = Arc::new(quinn::TokioRuntime);
-    quinn::Endpoint::new(endpoint, Some(server), socket, runtime).map_err(failed)
+    Endpoint::listen(config.server.quic, endpoint, server, socket).map_err(failed)
 }
 
 /// Returns how connections are named and disowned: with keys that outlive the process, so that a
@@ -490,7 +488,7 @@ impl quinn::ConnectionIdGenerator for ConnectionIds {
 
 /// Issues a new certificate in good time; connections that stand keep theirs.
 async fn renew_certificate(
-    endpoint: quinn::Endpoint,
+    endpoint: Endpoint,
     identity: Arc<Identity>,
     settings: Arc<RwLock<Config>>,
 ) {
@@ -499,7 +497,7 @@ async fn renew_certificate(
         let config = settings.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
         let issued = tls::issue(&identity, clock::unix_s());
         match issued.and_then(|issued| tls::server_config(&issued, &config)) {
-            Ok(server) => endpoint.set_server_config(Some(server)),
+            Ok(server) => endpoint.set_server_config(server),
             Err(error) => tracing::error!(%error, "the certificate cannot be renewed"),
         }
     }

@@ -12,7 +12,6 @@ use actix::Addr;
 use bytes::Bytes;
 use protocol::close::CloseCode;
 use protocol::ids::WorldId;
-use quinn::{Connection, RecvStream, SendStream};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tracing::{debug, warn};
@@ -25,6 +24,7 @@ use crate::config::{Config, Reach};
 use crate::hosting::{BadClaim, LinkId, Place, REGIONS_MAX};
 use crate::io::clock;
 use crate::io::quic::close;
+use crate::io::transport::{Connection, RecvStream, SendStream};
 use crate::link::{
     self, BadFrame, Down, FRAME_BYTES_MAX, JOIN_BYTES_MAX, LENGTH_BYTES, PROGRAM, Up,
 };
@@ -179,7 +179,7 @@ async fn watch(
     gate: Arc<Gate>,
     gateway: Addr<GatewayActor>,
 ) {
-    while connection.close_reason().is_none() {
+    while connection.end().is_none() {
         if let Err(refusal) = gate.judge(connection.remote_address(), &token) {
             warn!(link = %id, why = refusal.why, "a process may run shards no more; they come home");
             // A gateway that is gone has nothing to bring home.

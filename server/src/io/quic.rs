@@ -3,10 +3,10 @@
 //! A connection is greeted, says hello, is examined away from the ticking thread, and knocks at
 //! the gateway. What anyone may do is decided elsewhere.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use actix::Addr;
@@ -19,7 +19,6 @@ use protocol::message::client::Hello;
 use protocol::message::common::features;
 use protocol::message::server::Greeting;
 use protocol::message::{BadMessage, ClientMessage, ServerMessage};
-use quinn::{Connection, Incoming, RecvStream, SendStream};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tracing::{Instrument, debug, debug_span};
@@ -31,6 +30,7 @@ use crate::admission::{Admitted, Refusal};
 use crate::io::assets::streams;
 use crate::io::link::{self, Gate};
 use crate::io::lobby::Lobby;
+use crate::io::transport::{Connection, Endpoint, Incoming, RecvStream, SendStream};
 use crate::io::{clock, rng};
 use crate::link::LINK_ALPN;
 use crate::shard::viewer::ClientKey;
@@ -91,10 +91,10 @@ impl Inbox {
 
 /// Accepts connections until the endpoint closes.
 pub async fn accept(
-    endpoint: quinn::Endpoint,
+    endpoint: Endpoint,
     lobby: Arc<Lobby>,
     (gateway, gate): (Addr<GatewayActor>, Arc<Gate>),
-    inbox: Rc<RefCell<Inbox>>,
+    inbox: Arc<Mutex<Inbox>>,
 ) {
     let under_way = Rc::new(());
     while let Some(incoming) = endpoint.accept().await {
@@ -103,11 +103,9 @@ pub async fn accept(
             incoming.refuse();
             continue;
         }
-        if busy >= HANDSHAKES_TRUSTED_MAX && !incoming.remote_address_validated() {
+        if busy >= HANDSHAKES_TRUSTED_MAX && !incoming.is_address_validated() {
             // An address that does not answer costs nothing more.
-            if let Err(error) = incoming.retry() {
-                error.into_incoming().refuse();
-            }
+            incoming.retry();
             continue;
         }
         let peer = incoming.remote_address();
@@ -115,7 +113,7 @@ pub async fn accept(
             lobby: Arc::clone(&lobby),
             gateway: gateway.clone(),
             gate: Arc::clone(&gate),
-            inbox: Rc::clone(&inbox),
+            inbox: Arc::clone(&inbox),
             under_way: Rc::clone(&under_way),
         };
         actix::spawn(visit.receive(incoming, peer).instrument(debug_span!("visit")));
@@ -127,18 +125,18 @@ struct Visit {
     lobby: Arc<Lobby>,
     gateway: Addr<GatewayActor>,
     gate: Arc<Gate>,
-    inbox: Rc<RefCell<Inbox>>,
+    inbox: Arc<Mutex<Inbox>>,
     under_way: Rc<()>,
 }
 
 impl Visit {
     async fn receive(self, incoming: Incoming, peer: SocketAddr) {
-        let connection = match timeout(HELLO_TIMEOUT, async { incoming.await }).await {
+        let connection = match timeout(HELLO_TIMEOUT, incoming.accept()).await {
             Ok(Ok(connection)) => connection,
             Ok(Err(error)) => return debug!(%error, "handshake failed"),
             Err(_) => return debug!("handshake timed out"),
         };
-        if speaks(&connection, LINK_ALPN) {
+        if connection.speaks(LINK_ALPN) {
             return link::serve(connection, self.gate, self.gateway, self.under_way).await;
         }
         let lobby = Arc::clone(&self.lobby);
@@ -227,20 +225,13 @@ fn again_later() -> Refusal {
     Refusal::for_now(CloseCode::Internal, why, 2)
 }
 
-/// Returns whether the peer and we agreed on the protocol that TLS knows as `alpn`.
-fn speaks(connection: &Connection, alpn: &[u8]) -> bool {
-    let data = connection.handshake_data();
-    let data = data.and_then(|data| data.downcast::<quinn::crypto::rustls::HandshakeData>().ok());
-    data.is_some_and(|data| data.protocol.as_deref() == Some(alpn))
-}
-
 /// Starts carrying a client's streams and datagrams.
 fn carry(
     connection: &Connection,
     entered: Entered,
     (send, recv): (SendStream, RecvStream),
     (control, metrics, rate): (Control, HostMetrics, Rate),
-    inbox: Rc<RefCell<Inbox>>,
+    inbox: Arc<Mutex<Inbox>>,
 ) {
     let Entered { client, session, outgoing } = entered;
     actix::spawn(write_control(send, outgoing));
@@ -248,16 +239,15 @@ fn carry(
     let connection = connection.clone();
     actix::spawn(async move {
         let mut bucket = Bucket::full(rate, clock::unix_ms());
-        let why = loop {
-            match connection.read_datagram().await {
-                // One that sends too many fills nobody's inbox but its own.
-                Ok(_) if bucket.take(rate, clock::unix_ms()).is_err() => {
-                    inbox.borrow_mut().refused += 1;
-                }
-                Ok(datagram) => inbox.borrow_mut().put(client, &datagram),
-                Err(error) => break error,
+        let take = move |datagram: Bytes| {
+            let mut inbox = inbox.lock().unwrap_or_else(PoisonError::into_inner);
+            // One that sends too many fills nobody's inbox but its own.
+            match bucket.take(rate, clock::unix_ms()) {
+                Ok(()) => inbox.put(client, &datagram),
+                Err(_) => inbox.refused += 1,
             }
         };
+        let why = connection.deliver_datagrams(Box::new(take)).await;
         let lost = Broke { why: why.to_string(), code: None };
         // A session that is gone already needs no telling.
         session.send(lost).await.unwrap_or_default();
@@ -272,7 +262,7 @@ impl Line {
     /// Sends a frame; returns whether it went out. A full buffer drops the oldest.
     #[must_use]
     pub fn send(&self, frame: Bytes) -> bool {
-        self.0.send_datagram(frame).is_ok()
+        self.0.send_datagram(frame)
     }
 
     /// Closes with a code and words.
@@ -295,7 +285,7 @@ impl Line {
     /// Returns the round trip time as last measured.
     #[must_use]
     pub fn round_trip(&self) -> Duration {
-        self.0.rtt()
+        self.0.round_trip()
     }
 
     /// Begins to send one chunk of ground on a stream of its own.
@@ -351,8 +341,8 @@ impl Control {
                     return Ok(Some(message));
                 }
             }
-            match recv.read_chunk(bytes_max, true).await {
-                Ok(Some(chunk)) => self.assembler.extend(&chunk.bytes),
+            match recv.read_chunk(bytes_max).await {
+                Ok(Some(bytes)) => self.assembler.extend(&bytes),
                 Ok(None) => return Ok(None),
                 Err(error) => return Err(Refusal::for_good(CloseCode::Goodbye, error.to_string())),
             }

@@ -20,6 +20,7 @@ use crate::actors::shard::{Outbox, Pack, Runner, ShardActor, Step};
 use crate::actors::uplink::{Said, Uplink};
 use crate::hosting::REGIONS_MAX;
 use crate::io::link::{Deaf, Incoming, pass_on};
+use crate::io::transport::{RecvStream, SendStream};
 use crate::link::{Down, FRAME_BYTES_MAX, LINK_ALPN, PROGRAM, Up, WorldTerms};
 use crate::region::RegionIndex;
 use crate::shard::WorldRules;
@@ -166,14 +167,14 @@ impl Stay {
         };
         let opened = open_as(&destination, LINK_ALPN).await?;
         let (outgoing, frames) = mpsc::channel(OUTGOING_MAX);
-        actix::spawn(pass_on(opened.send, frames));
+        actix::spawn(pass_on(SendStream::Quinn(opened.send), frames));
         let up = Uplink { outgoing }.start();
         let (program, token) = (PROGRAM.into(), options.token.clone());
         say(&up, Up::Join { program, token, regions: options.regions.clone() }).await?;
         let mut shards = Shards { rules: None, runners: BTreeMap::new(), up: up.clone() };
         // Read by a task of its own: a frame that is half read must not be dropped for a signal.
         let (hearing, mut heard) = mpsc::channel(HEARD_MAX);
-        actix::spawn(hear(Incoming(opened.receive), hearing));
+        actix::spawn(hear(Incoming(RecvStream::Quinn(opened.receive)), hearing));
         let mut leaving = std::pin::pin!(None);
         loop {
             let heard = tokio::select! {

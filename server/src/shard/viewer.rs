@@ -368,6 +368,7 @@ impl Viewer {
         (entities, changes): (&Entities, &Changes),
         scratch: &'a mut Scratch,
     ) -> &'a [u8] {
+        self.encoder.read_ahead();
         scratch.due.clear();
         for (index, tracked) in self.tracked.iter_mut().enumerate() {
             tracked.credit = tracked.credit.saturating_add(tracked.earned);

@@ -1,8 +1,12 @@
-//! The loop that drives all clients: one thread, one UDP socket, one small task per client.
+//! The loop that drives all clients: one thread, one UDP socket.
 //!
 //! It carries bytes between QUIC and the sans-I/O session and picture of each client, keeps the
-//! rhythm of inputs, and lets clients come, break off and go as the scenario says.
+//! rhythm of inputs, and lets clients come, break off and go as the scenario says. Frames and
+//! inputs of all clients are dealt with in two tasks; each client has a task of its own for what is
+//! said on streams, which is seldom.
 
+mod rhythm;
+mod tray;
 mod visit;
 
 use std::cell::{Cell, RefCell};
@@ -17,14 +21,17 @@ use protocol::io::connection::transport;
 use protocol::io::trust::PinnedVerifier;
 use protocol::io::{Identity, ServerKey};
 use protocol::message::common::ALPN;
+use quinn::ClientConfig;
 use quinn::crypto::rustls::QuicClientConfig;
-use quinn::{ClientConfig, Connection, Endpoint};
+use server::io::batched::{Connection, Driver, Endpoint};
 use tokio::time::sleep;
 
 use super::scenario::{Dice, Scenario};
 use super::tally::Tally;
 use super::truth::Truth;
-use visit::{End, Visitor};
+use rhythm::Rhythm;
+use tray::Tray;
+use visit::{End, Visitor, visit};
 
 /// One client in so many looks in full.
 pub const OBSERVED: usize = 32;
@@ -82,7 +89,11 @@ enum Wish {
 pub struct Crowd {
     order: Order,
     endpoint: Endpoint,
+    config: ClientConfig,
     verifier: Arc<PinnedVerifier>,
+    visitors: Vec<RefCell<Visitor>>,
+    tray: Tray,
+    rhythm: Rhythm,
     truth: RefCell<Truth>,
     tally: RefCell<Tally>,
     wishes: RefCell<Vec<Wish>>,
@@ -94,18 +105,25 @@ pub struct Crowd {
 }
 
 impl Crowd {
-    /// Returns a crowd of which nobody has come yet.
+    /// Returns a crowd of which nobody has come yet; it lives in the local tasks of this thread.
     ///
     /// # Errors
     /// When the system gives no socket, or TLS cannot be set up.
     pub fn new(order: Order) -> Result<Rc<Self>> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let verifier = PinnedVerifier::new(order.server_key, Arc::clone(&provider));
-        let endpoint = endpoint(order.address, &verifier, provider)?;
+        let config = config(&verifier, provider)?;
+        let (endpoint, driver) = endpoint(order.address)?;
         let clients = order.clients as usize;
-        Ok(Rc::new(Self {
+        let visitors = (0..clients)
+            .map(|client| RefCell::new(Visitor::new(client, identity(order.seed, client))));
+        let crowd = Rc::new(Self {
             endpoint,
+            config,
             verifier,
+            visitors: visitors.collect(),
+            tray: Tray::default(),
+            rhythm: Rhythm::default(),
             truth: RefCell::new(Truth::new(clients, order.hz)),
             tally: RefCell::default(),
             wishes: RefCell::new(vec![Wish::Stay; clients]),
@@ -114,7 +132,11 @@ impl Crowd {
             connections: RefCell::new(vec![None; clients]),
             is_over: Cell::new(false),
             order,
-        }))
+        });
+        tokio::task::spawn_local(driver.run());
+        tokio::task::spawn_local(tray::deal(Rc::clone(&crowd)));
+        tokio::task::spawn_local(rhythm::beat(Rc::clone(&crowd)));
+        Ok(crowd)
     }
 
     /// Lets every client come in its turn; they stay until [`Self::end`].
@@ -169,11 +191,10 @@ impl Crowd {
 
     /// One client's life: in, out and in again.
     async fn live(self: Rc<Self>, client: usize) {
-        let mut visitor = Visitor::new(client, self.identity(client));
         while !self.is_over.get() {
-            let end = Box::pin(visitor.visit(&self)).await;
-            if let Some(connection) = self.connections.borrow_mut()[client].take() {
-                let stats = connection.stats();
+            let end = Box::pin(visit(&self, client)).await;
+            let connection = self.connections.borrow_mut()[client].take();
+            if let Some(stats) = connection.and_then(|connection| connection.stats()) {
                 let mut tally = self.tally.borrow_mut();
                 tally.ended_bytes.0 += stats.udp_rx.bytes;
                 tally.ended_bytes.1 += stats.udp_tx.bytes;
@@ -190,7 +211,7 @@ impl Crowd {
                     tracing::warn!(client, why, "lost");
                     self.lost.borrow_mut()[client] = true;
                     self.tally.borrow_mut().lost(format!("client {client}: {why}"));
-                    visitor.broke(now_us());
+                    self.visitors[client].borrow_mut().broke(now_us());
                     sleep(Duration::from_millis(RETRY_MS)).await;
                 }
             }
@@ -254,7 +275,7 @@ impl Crowd {
     #[must_use]
     pub fn bytes(&self) -> (u64, u64) {
         let connections = self.connections.borrow();
-        let stats = connections.iter().flatten().map(Connection::stats);
+        let stats = connections.iter().flatten().filter_map(Connection::stats);
         stats.fold(self.tally.borrow().ended_bytes, |(down, up), stats| {
             (down + stats.udp_rx.bytes, up + stats.udp_tx.bytes)
         })
@@ -271,23 +292,22 @@ impl Crowd {
         let mut dice = Dice::new(self.order.seed, tick / CHECK_TICKS);
         (client as u64).wrapping_add(dice.next()).is_multiple_of(CHECKED)
     }
-
-    /// Returns the identity of a client: the same for the same seed.
-    fn identity(&self, client: usize) -> Identity {
-        let mut dice = Dice::new(self.order.seed, client as u64);
-        let mut private = [0; 32];
-        for part in private.chunks_exact_mut(8) {
-            part.copy_from_slice(&dice.next().to_le_bytes());
-        }
-        Identity::from_private(private)
-    }
 }
 
-fn endpoint(
-    peer: SocketAddr,
+/// Returns the identity of a client: the same for the same seed.
+fn identity(seed: u64, client: usize) -> Identity {
+    let mut dice = Dice::new(seed, client as u64);
+    let mut private = [0; 32];
+    for part in private.chunks_exact_mut(8) {
+        part.copy_from_slice(&dice.next().to_le_bytes());
+    }
+    Identity::from_private(private)
+}
+
+fn config(
     verifier: &Arc<PinnedVerifier>,
     provider: Arc<rustls::crypto::CryptoProvider>,
-) -> Result<Endpoint> {
+) -> Result<ClientConfig> {
     let mut tls = rustls::ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .dangerous()
@@ -296,14 +316,15 @@ fn endpoint(
     tls.alpn_protocols = vec![ALPN.to_vec()];
     let mut config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls)?));
     config.transport_config(Arc::new(transport()));
+    Ok(config)
+}
+
+fn endpoint(peer: SocketAddr) -> Result<(Endpoint, Driver)> {
     let own = match peer {
         SocketAddr::V4(_) => SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0),
         SocketAddr::V6(_) => SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), 0),
     };
     // A burst of frames for everybody waits in the socket until the loop comes round.
     let socket = server::io::quic::bind(own).context("open a UDP socket")?;
-    let runtime = Arc::new(quinn::TokioRuntime);
-    let mut endpoint = Endpoint::new(quinn::EndpointConfig::default(), None, socket, runtime)?;
-    endpoint.set_default_client_config(config);
-    Ok(endpoint)
+    Ok(Endpoint::new(quinn::EndpointConfig::default(), None, socket)?)
 }

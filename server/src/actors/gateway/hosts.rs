@@ -178,7 +178,7 @@ impl GatewayActor {
             input.frame_bytes_max = budget;
             // When a process is lost, everyone stands where its last answer says.
             input.is_survey = is_survey || !is_here;
-            let output = self.beat.spare.pop().unwrap_or_default();
+            let output = self.beat.spare_output();
             is_taken &= step.try_send(Step { input, output }).is_ok();
             self.beat.open += usize::from(is_here);
         }

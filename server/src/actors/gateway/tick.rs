@@ -1,5 +1,6 @@
 //! The beat: one batch to every shard, one answer from each, and what it carries.
 
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use actix::prelude::*;
@@ -12,7 +13,7 @@ use protocol::rules::Verb;
 use protocol::units::Tick;
 use tracing::{error, warn};
 
-use super::{GatewayActor, Stepped, share};
+use super::{Beat, ClientKey, GatewayActor, Stepped, share};
 use crate::hosting::Place;
 use crate::people::PersonRecord;
 use crate::region::RegionIndex;
@@ -32,6 +33,21 @@ const SEEN_EVERY_S: u64 = 3_600;
 
 /// Ticks between two looks at where everyone is, for the operators' map.
 const PICTURE_TICKS: u64 = 5;
+
+/// The frames of one step: the bytes of all, whose they are, and where each ends.
+pub(super) type Frames = (Bytes, Vec<(ClientKey, usize)>);
+
+impl Beat {
+    /// Returns what a step writes to: memory used before, if there is any.
+    pub(super) fn spare_output(&mut self) -> StepOutput {
+        let mut output = self.spare.pop().unwrap_or_default();
+        if let Some(bytes) = self.sent.pop().filter(Bytes::is_unique) {
+            output.frame_bytes = bytes.into();
+            output.frame_bytes.clear();
+        }
+        output
+    }
+}
 
 impl GatewayActor {
     /// Begins a tick: asks every shard for a step.
@@ -65,8 +81,8 @@ impl GatewayActor {
     }
 
     fn take_inputs(&mut self) {
-        let inbox = std::rc::Rc::clone(&self.outfit.inbox);
-        let mut inbox = inbox.borrow_mut();
+        let inbox = Arc::clone(&self.outfit.inbox);
+        let mut inbox = inbox.lock().unwrap_or_else(PoisonError::into_inner);
         let mut count = 0;
         for (client, datagram) in inbox.drain() {
             self.routes.input(client, datagram);
@@ -78,12 +94,12 @@ impl GatewayActor {
     }
 
     fn survey_interval_ms(&self) -> u64 {
-        let config = self.outfit.config.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let config = self.outfit.config.read().unwrap_or_else(PoisonError::into_inner);
         u64::from(config.store.position_interval_s) * 1_000
     }
 
     fn frame_budget(&self) -> usize {
-        let config = self.outfit.config.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let config = self.outfit.config.read().unwrap_or_else(PoisonError::into_inner);
         (config.interest.downlink_bytes_per_tick as usize).min(DATAGRAM_BYTES_MAX)
     }
 
@@ -103,7 +119,11 @@ impl GatewayActor {
             return;
         }
         self.hosting.answer(region, tick);
-        self.send_frames(&mut output);
+        let bytes = Bytes::from(std::mem::take(&mut output.frame_bytes));
+        self.beat.unsent.push((bytes, std::mem::take(&mut output.frames)));
+        if place != Place::Here {
+            self.send_frames();
+        }
         if let Place::There(link) = place
             && let Some(stranger) = self.stranger_in(&output)
         {
@@ -138,23 +158,23 @@ impl GatewayActor {
         }
         self.want_ground(&mut output.wanted);
         self.note_shard(region, &output, took);
-        output.frame_bytes.clear();
         self.beat.spare.push(output);
     }
 
-    fn send_frames(&mut self, output: &mut StepOutput) {
-        let bytes = Bytes::from(std::mem::take(&mut output.frame_bytes));
-        let mut start = 0;
-        for (client, end) in output.frames.drain(..) {
-            let frame = bytes.slice(start..end);
-            start = end;
-            let Some(to) = self.clients.get(&client) else { continue };
-            if to.line.send(frame) {
-                self.metrics.frames_out.increment(1);
-                self.metrics.datagrams_out.increment(1);
+    fn send_frames(&mut self) {
+        for (bytes, frames) in self.beat.unsent.drain(..) {
+            let (mut start, mut count) = (0, 0);
+            for (client, end) in frames {
+                let frame = bytes.slice(start..end);
+                start = end;
+                let Some(to) = self.clients.get(&client) else { continue };
+                count += u64::from(to.line.send(frame));
             }
+            self.metrics.frames_out.increment(count);
+            self.metrics.datagrams_out.increment(count);
+            self.metrics.bytes_out.increment(bytes.len() as u64);
+            self.beat.sent.push(bytes);
         }
-        self.metrics.bytes_out.increment(bytes.len() as u64);
     }
 
     /// Returns somebody for whom a step of another process keeps something, and who is not here.
@@ -262,7 +282,7 @@ impl GatewayActor {
     }
 
     /// Sends a letter unless its reader does not want to hear from who caused it.
-    fn send_letter(&mut self, to: super::ClientKey, message: &ServerMessage) {
+    fn send_letter(&mut self, to: ClientKey, message: &ServerMessage) {
         let speaker = if let ServerMessage::Heard(heard) = message {
             Some(heard.person)
         } else if let ServerMessage::Happened(happened) = message {
@@ -289,6 +309,8 @@ impl GatewayActor {
 
     /// Ends a tick: all shards have answered.
     pub(super) fn end_tick(&mut self, ctx: &mut Context<Self>) {
+        // Behind all steps, which the world waits for; nobody waits for the last frame.
+        self.send_frames();
         self.append_unsaved();
         self.recover_lost(ctx);
         let appended = self.unsaved.is_empty().then_some(self.appended);
@@ -410,7 +432,7 @@ impl GatewayActor {
     }
 
     fn picture(&self) -> Status {
-        let config = self.outfit.config.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let config = self.outfit.config.read().unwrap_or_else(PoisonError::into_inner);
         let half = self.outfit.regions.half_width_cm();
         #[expect(clippy::cast_precision_loss, reason = "a map needs no millimetres")]
         let metres = |cm: i32| cm as f32 / 100.0;

@@ -15,7 +15,6 @@ use protocol::message::asset::{
     WithdrawAsset,
 };
 use protocol::message::{AssetReply, AssetRequest};
-use quinn::{Connection, RecvStream, SendStream};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::debug;
@@ -25,6 +24,7 @@ use crate::admission::Role;
 use crate::admission::rates::Bucket;
 use crate::io::clock;
 use crate::io::quic::Line;
+use crate::io::transport::{Connection, RecvStream, SendStream};
 use crate::store::{Number, until_durable};
 
 /// How long a request may take to arrive: it is one packet.
@@ -137,8 +137,8 @@ impl Stream {
                 let read = AssetRequest::read(frame).map_err(|error| error.to_string())?;
                 return read.map(Some).ok_or_else(|| "no request about an asset".into());
             }
-            match self.receive.read_chunk(ASSET_FRAME_BYTES_MAX, true).await {
-                Ok(Some(chunk)) => bytes.extend_from_slice(&chunk.bytes),
+            match self.receive.read_chunk(ASSET_FRAME_BYTES_MAX).await {
+                Ok(Some(chunk)) => bytes.extend_from_slice(&chunk),
                 Ok(None) | Err(_) => return Ok(None),
             }
         }
@@ -187,13 +187,11 @@ impl Stream {
     async fn receive_bytes(&mut self, upload: &mut Upload) -> Option<Result<(), AssetWhy>> {
         let end = Instant::now() + TRANSFER_TIME;
         loop {
-            let read = timeout_at(
-                end.min(Instant::now() + STALL),
-                self.receive.read_chunk(READ_BYTES, true),
-            );
+            let read =
+                timeout_at(end.min(Instant::now() + STALL), self.receive.read_chunk(READ_BYTES));
             match read.await {
                 Ok(Ok(Some(chunk))) => {
-                    if let Err(why) = upload.push(&chunk.bytes) {
+                    if let Err(why) = upload.push(&chunk) {
                         return Some(Err(why));
                     }
                 }

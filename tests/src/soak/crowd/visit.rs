@@ -1,10 +1,11 @@
-//! One client's stay: from the handshake to the end of the connection, and what it does meanwhile.
+//! One client's stays: from the handshake to the end of the connection, and what it does meanwhile.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use protocol::ids::EntityId;
 use protocol::io::Identity;
 use protocol::io::clock::now_us;
@@ -18,7 +19,8 @@ use protocol::rules::{Act, Args, Verb};
 use protocol::session::{Answer, Entry, Outcome, Prover, Session, SessionEvent};
 use protocol::units::{Position, Tick};
 use protocol::utterance::Utterance;
-use quinn::{Connection, ReadError, RecvStream, SendStream};
+use quinn::ReadError;
+use server::io::batched::{Connection, RecvStream, SendStream};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
@@ -34,7 +36,10 @@ const ENTERING: Duration = Duration::from_secs(20);
 const READ_BYTES: usize = 64 * 1024;
 
 /// How long a client waits at most without looking at its session.
-const PULSE_US: u64 = 200_000;
+const PULSE: Duration = Duration::from_secs(1);
+
+/// What stands before a chunk's bytes on its stream, at most.
+const HEAD_BYTES_MAX: usize = 1_024;
 
 /// Chunks that may wait to be taken in.
 const CHUNKS_WAITING_MAX: usize = 32;
@@ -69,10 +74,14 @@ pub(super) struct Visitor {
     newest_input: u64,
     broke_us: Option<u64>,
     observer: Option<Observer>,
+    /// Stays so far: tells frames of this one from those of the one before.
+    stays: u32,
+    stay: Option<Stay>,
 }
 
 /// What a connected client has at hand.
 struct Stay {
+    connection: Connection,
     picture: Picture,
     walker: Walker,
     dice: Dice,
@@ -88,10 +97,126 @@ struct Stay {
     asked: BTreeMap<u32, u64>,
 }
 
+/// Comes in, stays, and returns how it ended.
+pub(super) async fn visit(crowd: &Rc<Crowd>, client: usize) -> End {
+    let visitor = &crowd.visitors[client];
+    let (connection, streams, session, welcome) =
+        match timeout(ENTERING, enter(crowd, client)).await {
+            Ok(Ok(entered)) => entered,
+            Ok(Err(why)) => return End::Refused(why),
+            Err(_) => return End::Refused(format!("not in within {} s", ENTERING.as_secs())),
+        };
+    crowd.connections.borrow_mut()[client] = Some(connection.clone());
+    let begun = visitor.borrow_mut().begin(crowd, connection.clone(), (session, &welcome));
+    connection.deliver_datagrams(crowd.tray.sink(client, begun));
+    let end = stay(crowd, client, &connection, streams).await;
+    crowd.tally.borrow_mut().inside -= 1;
+    visitor.borrow_mut().end();
+    end
+}
+
+async fn enter(
+    crowd: &Crowd,
+    client: usize,
+) -> Result<(Connection, (SendStream, RecvStream), Session, Welcome), String> {
+    let (address, config) = (crowd.order.address, crowd.config.clone());
+    let connection = crowd.endpoint.connect(config, address, SERVER_NAME);
+    let connection = connection.map_err(|error| error.to_string())?;
+    connection.connected().await.map_err(|error| error.to_string())?;
+    let (mut send, mut receive) =
+        connection.accept_bi().await.map_err(|error| close_of(&error).1)?;
+    let mut session = crowd.visitors[client].borrow().session(crowd)?;
+    let mut out = Vec::new();
+    loop {
+        while let Some(event) = session.next_event() {
+            match event {
+                SessionEvent::Welcomed(welcome) => {
+                    return Ok((connection, (send, receive), session, *welcome));
+                }
+                SessionEvent::Ended(outcome) => {
+                    if !outcome.is_worth_resuming() {
+                        // A ticket that is not taken is no reason to stay out.
+                        crowd.visitors[client].borrow_mut().session = None;
+                    }
+                    return Err(why(&outcome));
+                }
+                SessionEvent::Answered { .. }
+                | SessionEvent::Begun { .. }
+                | SessionEvent::Redirected { .. }
+                | SessionEvent::Said(_) => {}
+            }
+        }
+        if session.take_output(&mut out) {
+            send.write_all(&out).await.map_err(|error| error.to_string())?;
+            out.clear();
+        }
+        take_in(&mut session, receive.read_chunk(READ_BYTES).await);
+    }
+}
+
+/// Carries what is said on streams until the stay ends; frames and inputs go their own way.
+async fn stay(
+    crowd: &Rc<Crowd>,
+    client: usize,
+    connection: &Connection,
+    (mut send, mut receive): (SendStream, RecvStream),
+) -> End {
+    let visitor = &crowd.visitors[client];
+    let (ground_send, mut ground) = mpsc::channel::<Vec<u8>>(CHUNKS_WAITING_MAX);
+    let mut out = Vec::new();
+    loop {
+        if let Some(end) = visitor.borrow_mut().converse(crowd) {
+            return end;
+        }
+        let has_output = visitor.borrow_mut().take_output(&mut out);
+        if has_output {
+            if let Err(error) = send.write_all(&out).await {
+                tracing::debug!(%error, "not written; the reads say why");
+            }
+            out.clear();
+        }
+        tokio::select! {
+            read = receive.read_chunk(READ_BYTES) => {
+                if let Some(session) = &mut visitor.borrow_mut().session {
+                    take_in(session, read);
+                }
+            }
+            stream = connection.accept_uni() => if let Ok(stream) = stream {
+                tokio::task::spawn_local(read_ground(stream, ground_send.clone()));
+            },
+            Some(stream) = ground.recv() => {
+                if let Some(observer) = &mut visitor.borrow_mut().observer
+                    && observer.ground(&stream)
+                {
+                    crowd.tally.borrow_mut().chunks += 1;
+                }
+            }
+            () = crowd.wake[client].notified() => {
+                let wish = std::mem::take(&mut crowd.wishes.borrow_mut()[client]);
+                let pause = visitor.borrow_mut().granted(wish);
+                if let Some(pause) = pause {
+                    // A short absence, so that not everyone comes back at once.
+                    sleep(pause).await;
+                    return End::Wished;
+                }
+            }
+            () = sleep(PULSE) => {}
+        }
+    }
+}
+
 impl Visitor {
     pub(super) fn new(client: usize, identity: Identity) -> Self {
-        let identity = Arc::new(identity);
-        Self { client, identity, session: None, newest_input: 0, broke_us: None, observer: None }
+        Self {
+            client,
+            identity: Arc::new(identity),
+            session: None,
+            newest_input: 0,
+            broke_us: None,
+            observer: None,
+            stays: 0,
+            stay: None,
+        }
     }
 
     /// Notes when the connection broke.
@@ -99,68 +224,30 @@ impl Visitor {
         self.broke_us.get_or_insert(now_us);
     }
 
-    /// Comes in, stays, and returns how it ended.
-    pub(super) async fn visit(&mut self, crowd: &Rc<Crowd>) -> End {
-        let entered = match timeout(ENTERING, self.enter(crowd)).await {
-            Ok(Ok(entered)) => entered,
-            Ok(Err(why)) => return End::Refused(why),
-            Err(_) => return End::Refused(format!("not in within {} s", ENTERING.as_secs())),
-        };
-        let (connection, streams, session, welcome) = entered;
-        crowd.connections.borrow_mut()[self.client] = Some(connection.clone());
-        let now_us = now_us();
-        {
-            let mut tally = crowd.tally.borrow_mut();
-            tally.joined(now_us);
-            if let Some(broke_us) = self.broke_us.take().filter(|_| welcome.resumed) {
-                tally.resume_s.add(now_us.saturating_sub(broke_us) as f64 / 1e6);
-            }
-        }
-        crowd.truth.borrow_mut().drives(self.client, welcome.avatar);
-        let mut stay = self.settle(crowd, &welcome);
-        self.session = Some(session);
-        let end = self.stay(crowd, &connection, streams, &mut stay).await;
-        crowd.tally.borrow_mut().inside -= 1;
-        self.newest_input = stay.picture.newest_input();
-        end
-    }
-
-    async fn enter(
+    /// Begins a stay; returns its number.
+    fn begin(
         &mut self,
         crowd: &Crowd,
-    ) -> Result<(Connection, (SendStream, RecvStream), Session, Welcome), String> {
-        let text = |error: &dyn std::error::Error| error.to_string();
-        let connecting = crowd.endpoint.connect(crowd.order.address, SERVER_NAME);
-        let connection = connecting.map_err(|error| text(&error))?;
-        let connection = connection.await.map_err(|error| text(&error))?;
-        let (mut send, mut receive) =
-            connection.accept_bi().await.map_err(|error| close_of(&error).1)?;
-        let mut session = self.session(crowd)?;
-        let mut out = Vec::new();
-        loop {
-            while let Some(event) = session.next_event() {
-                match event {
-                    SessionEvent::Welcomed(welcome) => {
-                        return Ok((connection, (send, receive), session, *welcome));
-                    }
-                    SessionEvent::Ended(outcome) => {
-                        if !outcome.is_worth_resuming() {
-                            // A ticket that is not taken is no reason to stay out.
-                            self.session = None;
-                        }
-                        return Err(why(&outcome));
-                    }
-                    SessionEvent::Answered { .. }
-                    | SessionEvent::Begun { .. }
-                    | SessionEvent::Redirected { .. }
-                    | SessionEvent::Said(_) => {}
-                }
-            }
-            if session.take_output(&mut out) {
-                send.write_all(&out).await.map_err(|error| error.to_string())?;
-                out.clear();
-            }
-            take_in(&mut session, receive.read_chunk(READ_BYTES, true).await);
+        connection: Connection,
+        (session, welcome): (Session, &Welcome),
+    ) -> u32 {
+        let now_us = now_us();
+        let mut tally = crowd.tally.borrow_mut();
+        tally.joined(now_us);
+        if let Some(broke_us) = self.broke_us.take().filter(|_| welcome.resumed) {
+            tally.resume_s.add(now_us.saturating_sub(broke_us) as f64 / 1e6);
+        }
+        crowd.truth.borrow_mut().drives(self.client, welcome.avatar);
+        self.stay = Some(self.settle(crowd, connection, welcome));
+        self.session = Some(session);
+        self.stays += 1;
+        self.stays
+    }
+
+    /// Ends the stay.
+    fn end(&mut self) {
+        if let Some(stay) = self.stay.take() {
+            self.newest_input = stay.picture.newest_input();
         }
     }
 
@@ -185,7 +272,7 @@ impl Visitor {
         Session::new(entry, now_us()).map_err(|error| error.to_string())
     }
 
-    fn settle(&mut self, crowd: &Crowd, welcome: &Welcome) -> Stay {
+    fn settle(&mut self, crowd: &Crowd, connection: Connection, welcome: &Welcome) -> Stay {
         let Order { seed, clients, scenario, .. } = &crowd.order;
         let dice = Dice::new(*seed, self.client as u64);
         let newest = if welcome.resumed { self.newest_input } else { 0 };
@@ -198,6 +285,7 @@ impl Visitor {
         // Everyone walks about the same middle of the world, wherever the last visit ended.
         let home = Position::new(0, welcome.position.y, 0);
         Stay {
+            connection,
             picture: Picture::new(welcome, newest),
             walker: Walker::new(*scenario, *clients, home, dice.clone()),
             dice,
@@ -212,77 +300,42 @@ impl Visitor {
         }
     }
 
-    async fn stay(
-        &mut self,
-        crowd: &Rc<Crowd>,
-        connection: &Connection,
-        (mut send, mut receive): (SendStream, RecvStream),
-        stay: &mut Stay,
-    ) -> End {
-        let (ground_send, mut ground) = mpsc::channel::<Vec<u8>>(CHUNKS_WAITING_MAX);
-        let mut out = Vec::new();
-        loop {
-            self.act(crowd, connection, stay);
-            let wait_us = self.due_us(stay).unwrap_or(u64::MAX).saturating_sub(now_us());
-            let Some(session) = &mut self.session else { return End::Wished };
-            session.tick(now_us());
-            while let Some(event) = session.next_event() {
-                if let SessionEvent::Ended(outcome) = &event {
-                    return self.ended(outcome);
-                }
-                note(&event, crowd, stay, self.observer.as_mut());
+    /// Lets time pass for the session and notes what came; returns how the stay ended, if it did.
+    fn converse(&mut self, crowd: &Crowd) -> Option<End> {
+        let Self { session: Some(session), stay: Some(stay), observer, .. } = self else {
+            return Some(End::Wished);
+        };
+        session.tick(now_us());
+        while let Some(event) = session.next_event() {
+            if let SessionEvent::Ended(outcome) = event {
+                return Some(self.ended(&outcome));
             }
-            if session.take_output(&mut out) {
-                if let Err(error) = send.write_all(&out).await {
-                    tracing::debug!(%error, "not written; the reads say why");
-                }
-                out.clear();
-            }
-            let pause = Duration::from_micros(wait_us.min(PULSE_US));
-            tokio::select! {
-                datagram = connection.read_datagram() => match datagram {
-                    Ok(datagram) => self.frame(&datagram, crowd, connection, stay),
-                    Err(error) => {
-                        let (code, why) = close_of(&error);
-                        session.closed(code, &why);
-                    }
-                },
-                read = receive.read_chunk(READ_BYTES, true) => take_in(session, read),
-                stream = connection.accept_uni() => if let Ok(stream) = stream {
-                    tokio::task::spawn_local(read_ground(stream, ground_send.clone()));
-                },
-                Some(stream) = ground.recv() => if let Some(observer) = &mut self.observer
-                    && observer.ground(&stream) {
-                    crowd.tally.borrow_mut().chunks += 1;
-                },
-                () = crowd.wake[self.client].notified() => {
-                    let wish = std::mem::take(&mut crowd.wishes.borrow_mut()[self.client]);
-                    if self.is_granted(wish, connection) {
-                        // A short absence, so that not everyone comes back at once.
-                        sleep(Duration::from_millis(100 + stay.dice.below(900))).await;
-                        return End::Wished;
-                    }
-                }
-                () = sleep(pause) => {}
-            }
+            note(&event, crowd, stay, observer.as_mut());
         }
+        None
     }
 
-    /// Does what the scenario wishes; returns whether the stay is over by that.
-    fn is_granted(&mut self, wish: Wish, connection: &Connection) -> bool {
+    /// Takes what the session has to say.
+    fn take_output(&mut self, out: &mut Vec<u8>) -> bool {
+        self.session.as_mut().is_some_and(|session| session.take_output(out))
+    }
+
+    /// Does what the scenario wishes; returns how long to stay away, if the stay is over by that.
+    fn granted(&mut self, wish: Wish) -> Option<Duration> {
         match wish {
-            Wish::Stay => false,
+            Wish::Stay => None,
             Wish::Break => {
+                let stay = self.stay.as_mut()?;
                 self.broke_us = Some(now_us());
-                connection.close(0_u32.into(), b"break");
-                true
+                stay.connection.close(0_u32.into(), b"break");
+                Some(Duration::from_millis(100 + stay.dice.below(900)))
             }
             Wish::Leave => {
                 // The server's goodbye ends the stay.
                 if let Some(Err(error)) = self.session.as_mut().map(|it| it.leave(false)) {
                     tracing::debug!(%error, "cannot leave");
                 }
-                false
+                None
             }
         }
     }
@@ -294,23 +347,29 @@ impl Visitor {
         if *outcome == Outcome::Left { End::Wished } else { End::Lost(why(outcome)) }
     }
 
-    fn due_us(&self, stay: &Stay) -> Option<u64> {
+    /// Returns when the next input is due, nothing before the first frame.
+    pub(super) fn due_us(&self) -> Option<u64> {
+        let stay = self.stay.as_ref()?;
         self.observer.as_ref().map_or_else(|| stay.picture.due_us(), Observer::due_us)
     }
 
-    fn frame(&mut self, bytes: &[u8], crowd: &Crowd, connection: &Connection, stay: &mut Stay) {
-        let at_us = now_us();
+    /// Takes in a frame of the stay with this number that came at `at_us`; returns whether it was
+    /// the first.
+    pub(super) fn frame(&mut self, bytes: &[u8], begun: u32, at_us: u64, crowd: &Crowd) -> bool {
+        let Some(stay) = self.stay.as_mut().filter(|_| self.stays == begun) else { return false };
         if let Some(session) = &mut self.session {
             session.heard(at_us);
         }
-        let round_trip_us = u64::try_from(connection.rtt().as_micros()).unwrap_or(u64::MAX);
+        let round_trip_us = stay.connection.round_trip().as_micros();
+        let round_trip_us = u64::try_from(round_trip_us).unwrap_or(u64::MAX);
         let times = (at_us, round_trip_us);
         let mut tally = crowd.tally.borrow_mut();
         let Ok(seen) = stay.picture.frame(bytes, times, &mut stay.shown) else {
             tally.bad_frames += 1;
-            return;
+            return false;
         };
-        let Some(seen) = seen else { return };
+        let Some(seen) = seen else { return false };
+        let is_first = stay.first.is_none();
         tally.frames += 1;
         tally.frame_bytes += bytes.len() as u64;
         tally.states += seen.states as u64;
@@ -342,12 +401,13 @@ impl Visitor {
             looked.correction_m.into_iter().for_each(|metres| tally.correction_m.add(metres));
             tally.display_delay_ms.add(looked.delay_ms);
         }
+        is_first
     }
 
     /// Sends the input that is due, and does what the scenario says beside walking.
-    fn act(&mut self, crowd: &Crowd, connection: &Connection, stay: &mut Stay) {
-        let at_us = now_us();
-        let Some(due_us) = self.due_us(stay).filter(|&due_us| due_us <= at_us) else { return };
+    pub(super) fn act(&mut self, at_us: u64, crowd: &Crowd) {
+        let Some(due_us) = self.due_us().filter(|&due_us| due_us <= at_us) else { return };
+        let Some(stay) = &mut self.stay else { return };
         let mut datagram = Vec::new();
         let (picture, walker) = (&mut stay.picture, &mut stay.walker);
         let is_made = match &mut self.observer {
@@ -373,14 +433,18 @@ impl Visitor {
             tally.inputs += 1;
             tally.late_ms.add(at_us.saturating_sub(due_us) as f64 / 1_000.0);
         }
-        if let Err(error) = connection.send_datagram(datagram.into()) {
-            tracing::debug!(%error, "input not sent");
+        if !stay.connection.send_datagram(datagram.into()) {
+            tracing::debug!("input not sent");
         }
-        self.ask(crowd.order.scenario, at_us, stay);
+        if self.ask(crowd.order.scenario, at_us) {
+            // The task that carries what is said has something to carry.
+            crowd.wake[self.client].notify_one();
+        }
     }
 
-    fn ask(&mut self, scenario: Scenario, at_us: u64, stay: &mut Stay) {
-        let Some(session) = &mut self.session else { return };
+    /// Says or does what the scenario has now; returns whether there is something to carry.
+    fn ask(&mut self, scenario: Scenario, at_us: u64) -> bool {
+        let (Some(session), Some(stay)) = (&mut self.session, &mut self.stay) else { return false };
         let phase = stay.inputs.wrapping_add(self.client as u64 * 7);
         let asked = match scenario {
             Scenario::Chat if phase.is_multiple_of(UTTERED_INPUTS) => {
@@ -399,14 +463,17 @@ impl Visitor {
             | Scenario::Chat
             | Scenario::Trade => Ok(None),
         };
+        let mut has_asked = matches!(asked, Ok(Some(_)));
         let asked = asked.map(|request| {
             stay.asked.extend(request.map(|request| (request, at_us)));
         });
         let wanted = self.observer.as_mut().and_then(|observer| observer.wants(at_us));
+        has_asked |= wanted.is_some();
         let asked = wanted.map_or(asked, |chunks| session.want(chunks));
         if let Err(error) = asked {
             tracing::debug!(%error, "not asked for");
         }
+        has_asked
     }
 }
 
@@ -499,19 +566,25 @@ fn hear(message: &ServerMessage, crowd: &Crowd, stay: &mut Stay) {
 }
 
 async fn read_ground(mut stream: RecvStream, to: mpsc::Sender<Vec<u8>>) {
-    match stream.read_to_end(CHUNK_BYTES_MAX + 1_024).await {
-        Ok(bytes) => {
-            if to.send(bytes).await.is_err() {
-                tracing::trace!("ground came after the end");
+    let mut bytes = Vec::new();
+    while bytes.len() <= CHUNK_BYTES_MAX + HEAD_BYTES_MAX {
+        match stream.read_chunk(READ_BYTES).await {
+            Ok(Some(part)) => bytes.extend_from_slice(&part),
+            Ok(None) => {
+                if to.send(bytes).await.is_err() {
+                    tracing::trace!("ground came after the end");
+                }
+                return;
             }
+            Err(error) => return tracing::debug!(%error, "ground not read"),
         }
-        Err(error) => tracing::debug!(%error, "ground not read"),
     }
+    tracing::debug!("more ground than a chunk has");
 }
 
-fn take_in(session: &mut Session, read: Result<Option<quinn::Chunk>, ReadError>) {
+fn take_in(session: &mut Session, read: Result<Option<Bytes>, ReadError>) {
     match read {
-        Ok(Some(chunk)) => session.receive(&chunk.bytes, now_us()),
+        Ok(Some(bytes)) => session.receive(&bytes, now_us()),
         Ok(None) => session.closed(None, "the server ended the control stream"),
         Err(ReadError::ConnectionLost(error)) => {
             let (code, why) = close_of(&error);

@@ -1,0 +1,176 @@
+//! What the client's side keeps of frames: the states that later ones may refer to.
+//!
+//! States lie by frame and rising handle, as they came. A frame mostly refers to the same few
+//! before it, so looking up its entries in turn reads those from front to back: a program that
+//! follows thousands of viewers spends its time waiting for memory, and this touches little.
+
+use super::{AGE_MAX, HANDLES_WITH_BASELINE};
+use crate::state::EntityState;
+use crate::units::Tick;
+
+/// Frames kept: one for every age that a baseline can have.
+const FRAMES: usize = AGE_MAX as usize + 1;
+
+/// The states kept.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Kept {
+    /// The frame of each tick at the tick's place in the round; as many as were needed so far.
+    frames: Vec<Shown>,
+    /// By handle, the first tick of its bearer: frames before it speak of an earlier one.
+    since: Vec<Tick>,
+}
+
+/// What a frame showed.
+#[derive(Clone, Debug, Default)]
+struct Shown {
+    tick: Tick,
+    /// By rising handle.
+    states: Vec<(u16, EntityState)>,
+}
+
+/// Where in each frame the last look-up ended: the next one is for a higher handle.
+#[derive(Debug)]
+pub(super) struct Cursors([u8; FRAMES]);
+
+impl Cursors {
+    pub(super) const fn new() -> Self {
+        Self([0; FRAMES])
+    }
+}
+
+impl Kept {
+    /// Returns the first tick of the handle's bearer.
+    pub(super) fn since(&self, handle: u16) -> Tick {
+        self.since.get(usize::from(handle)).copied().unwrap_or_default()
+    }
+
+    /// Forgets what a handle's earlier bearer left: its own begins at `since`.
+    pub(super) fn forget(&mut self, handle: u16, since: Tick) {
+        if HANDLES_WITH_BASELINE <= handle {
+            return;
+        }
+        let index = usize::from(handle);
+        if self.since.len() <= index {
+            self.since.resize(index + 1, Tick::default());
+        }
+        if let Some(known) = self.since.get_mut(index) {
+            *known = since.max(*known);
+        }
+    }
+
+    /// Returns what is kept of a handle, by rising tick.
+    pub(super) fn states(&self, handle: u16) -> Vec<(Tick, EntityState)> {
+        let found = self.frames.iter().filter_map(|shown| {
+            let index = shown.states.binary_search_by_key(&handle, |&(of, _)| of).ok()?;
+            Some((shown.tick, shown.states.get(index)?.1))
+        });
+        let since = self.since(handle);
+        let mut found: Vec<_> = found.filter(|&(tick, _)| since <= tick).collect();
+        found.sort_unstable_by_key(|&(tick, _)| tick);
+        let newest = found.last().map_or(0, |&(tick, _)| tick.0);
+        found.retain(|&(tick, _)| newest - tick.0 <= u64::from(AGE_MAX));
+        found
+    }
+
+    /// Returns what was kept of a handle at `tick`; with the same cursors only for a higher one
+    /// than before.
+    pub(super) fn find(
+        &self,
+        handle: u16,
+        tick: Tick,
+        Cursors(cursors): &mut Cursors,
+    ) -> Option<EntityState> {
+        let place = place(tick);
+        let shown = self.frames.get(place).filter(|shown| shown.tick == tick)?;
+        let cursor = cursors.get_mut(place)?;
+        let rest = shown.states.get(usize::from(*cursor)..)?;
+        let passed = rest.iter().take_while(|&&(of, _)| of < handle).count();
+        *cursor = u8::try_from(usize::from(*cursor) + passed).ok()?;
+        let found = rest.get(passed).filter(|&&(of, _)| of == handle);
+        found.filter(|_| self.since(handle) <= tick).map(|&(_, state)| state)
+    }
+
+    /// Keeps the states of the frame of `tick`, by rising handle, unless it was overtaken by so
+    /// many that no frame can refer to it.
+    pub(super) fn insert(&mut self, tick: Tick, states: &[(u16, EntityState)]) {
+        let place = place(tick);
+        if self.frames.len() <= place {
+            self.frames.resize(place + 1, Shown::default());
+        }
+        let Some(shown) = self.frames.get_mut(place) else { return };
+        if tick < shown.tick {
+            return;
+        }
+        shown.tick = tick;
+        shown.states.clear();
+        let below = states.partition_point(|&(handle, _)| handle < HANDLES_WITH_BASELINE);
+        shown.states.extend_from_slice(states.get(..below).unwrap_or_default());
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "less than the number of frames")]
+const fn place(tick: Tick) -> usize {
+    (tick.0 % FRAMES as u64) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn state(number: u8) -> EntityState {
+        EntityState { yaw: number, ..EntityState::default() }
+    }
+
+    fn ticks(kept: &Kept, handle: u16) -> Vec<u64> {
+        kept.states(handle).iter().map(|&(tick, _)| tick.0).collect()
+    }
+
+    #[test]
+    fn what_frames_may_refer_to_stays_and_the_rest_goes() {
+        let mut kept = Kept::default();
+        for tick in [12, 10, 15, 20, 70] {
+            kept.insert(Tick(tick), &[(3, state(1)), (HANDLES_WITH_BASELINE, state(2))]);
+        }
+        assert_eq!(ticks(&kept, 3), [10, 12, 15, 20, 70]);
+        kept.insert(Tick(74), &[(4, state(1))]);
+        kept.insert(Tick(10), &[(4, state(1))]);
+        assert_eq!(ticks(&kept, 3), [12, 15, 20, 70], "74 took the place of 10");
+        assert_eq!(ticks(&kept, 4), [74]);
+        kept.forget(3, Tick(15));
+        assert_eq!(ticks(&kept, 3), [15, 20, 70]);
+        assert_eq!(kept.find(3, Tick(12), &mut Cursors::new()), None);
+        assert_eq!(kept.find(3, Tick(15), &mut Cursors::new()), Some(state(1)));
+        assert_eq!(ticks(&kept, HANDLES_WITH_BASELINE), [0; 0], "has no baseline");
+        assert_eq!(kept.since(3), Tick(15));
+    }
+
+    proptest! {
+        /// As a map from tick and handle would.
+        #[test]
+        fn every_state_is_found_that_was_kept(
+            told in prop::collection::vec(
+                (0_u64..FRAMES as u64, prop::collection::btree_map(0_u16..300, any::<u8>(), 0..40)),
+                0..90,
+            ),
+            asked in prop::collection::btree_map(0_u16..300, 0_u64..FRAMES as u64, 0..90),
+        ) {
+            let (mut kept, mut model) = (Kept::default(), BTreeMap::new());
+            for (tick, states) in told {
+                let states: Vec<_> = states.into_iter().map(|(of, it)| (of, state(it))).collect();
+                kept.insert(Tick(tick), &states);
+                model.insert(tick, states);
+            }
+            let mut cursors = Cursors::new();
+            for (handle, tick) in asked {
+                let shown = model.get(&tick).into_iter().flatten();
+                let known = shown.copied().find(|&(of, _)| of == handle).map(|(_, state)| state);
+                let known = known.filter(|_| handle < HANDLES_WITH_BASELINE);
+                prop_assert_eq!(kept.find(handle, Tick(tick), &mut cursors), known);
+            }
+        }
+    }
+}
