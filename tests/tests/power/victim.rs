@@ -34,10 +34,11 @@ pub fn options() -> StoreOptions {
 }
 
 fn say(words: &str) {
-    println!("{words}");
-    std::io::stdout().flush().expect("whoever cuts the power listens");
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{words}").and_then(|()| out.flush()).expect("whoever cuts the power listens");
 }
 
+#[expect(clippy::disallowed_methods, reason = "this process does nothing else")]
 fn pause(error: &StoreError) {
     say(&format!("trouble {error}"));
     std::thread::sleep(PAUSE);
