@@ -18,6 +18,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use protocol::io::ServerKey;
 
+use crate::power::{CUT_EXIT, CUT_SIGNAL, Plan, Power};
+
 /// How long a start may take: a tenth of a second alone, more beside a build on every core.
 const START: Duration = Duration::from_secs(30);
 
@@ -87,11 +89,12 @@ pub struct ServerProcess {
     token: Option<String>,
     child: Option<Child>,
     log: Log,
+    environment: Vec<(&'static str, String)>,
 }
 
 /// The newest lines of a server's log.
 #[derive(Clone, Debug, Default)]
-struct Log(Arc<Mutex<VecDeque<String>>>);
+struct Log(Arc<Mutex<VecDeque<String>>>, Arc<AtomicU32>);
 
 impl Drop for ServerProcess {
     fn drop(&mut self) {
@@ -115,6 +118,24 @@ impl ServerProcess {
     /// # Errors
     /// As [`Self::start`].
     pub fn start_in(folder: Arc<Folder>, settings: &[&str]) -> Result<Self> {
+        Self::start_with(folder, settings, Vec::new())
+    }
+
+    /// Starts a server on a disk whose power can be cut.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_on(power: &Power, plan: &Plan, settings: &[&str]) -> Result<Self> {
+        let worlds = power.root().join("worlds");
+        std::fs::create_dir(&worlds).context("make a folder for the server")?;
+        Self::start_with(Arc::new(Folder::at(worlds)), settings, power.variables(plan))
+    }
+
+    fn start_with(
+        folder: Arc<Folder>,
+        settings: &[&str],
+        environment: Vec<(&'static str, String)>,
+    ) -> Result<Self> {
         let (udp, tcp) = free_ports()?;
         let mut arguments =
             vec!["serve".into(), format!("--listen=127.0.0.1:{udp}"), "--seed=7".into()];
@@ -123,9 +144,9 @@ impl ServerProcess {
             arguments.extend(["--set".to_owned(), setting.to_owned()]);
         }
         let log = Log::default();
-        let (child, banner) = spawn(&folder, &arguments, &log)?;
+        let (child, banner) = spawn(&folder, &arguments, &environment, &log)?;
         let token = banner.token.clone();
-        Ok(Self { folder, arguments, banner, token, child: Some(child), log })
+        Ok(Self { folder, arguments, banner, token, child: Some(child), log, environment })
     }
 
     /// Returns where clients connect.
@@ -176,6 +197,12 @@ impl ServerProcess {
         self.log.text()
     }
 
+    /// Returns how often it panicked somewhere, caught or not, since its first start.
+    #[must_use]
+    pub fn panics(&self) -> u32 {
+        self.log.1.load(Ordering::Relaxed)
+    }
+
     /// Returns whether it runs.
     #[must_use]
     pub fn is_running(&mut self) -> bool {
@@ -193,13 +220,25 @@ impl ServerProcess {
         Ok(())
     }
 
+    /// Cuts the power of the disk it was started on.
+    ///
+    /// # Errors
+    /// When it does not end by that.
+    pub fn cut_power(&mut self) -> Result<()> {
+        let child = self.child.take().context("the server does not run")?;
+        signal(child.id(), CUT_SIGNAL)?;
+        let status = wait(child)?.context("its power was cut and it runs on")?;
+        ensure!(status.code() == Some(CUT_EXIT), "its power was cut, it ended with {status}");
+        Ok(())
+    }
+
     /// Starts it again with the same files and addresses.
     ///
     /// # Errors
     /// As [`Self::start`].
     pub fn restart(&mut self) -> Result<()> {
         self.kill_9()?;
-        let (child, banner) = spawn(&self.folder, &self.arguments, &self.log)?;
+        let (child, banner) = spawn(&self.folder, &self.arguments, &self.environment, &self.log)?;
         ensure!(banner.key == self.banner.key, "the server's identity changed with a restart");
         self.child = Some(child);
         self.banner = banner;
@@ -451,10 +490,16 @@ pub fn plain(command: &mut Command) -> &mut Command {
     command.env("NO_COLOR", "1").stdin(Stdio::null())
 }
 
-fn spawn(folder: &Folder, arguments: &[String], log: &Log) -> Result<(Child, Banner)> {
+fn spawn(
+    folder: &Folder,
+    arguments: &[String],
+    environment: &[(&'static str, String)],
+    log: &Log,
+) -> Result<(Child, Banner)> {
     let mut command = Command::new(binary()?);
     command.args(arguments).arg("--data").arg(folder.path()).current_dir(folder.path());
     let piped = plain(&mut command).stdout(Stdio::piped()).stderr(Stdio::piped());
+    piped.envs(environment.iter().map(|(name, value)| (name, value)));
     let mut child = piped.spawn().context("start the server")?;
     if let Some(stderr) = child.stderr.take() {
         let log = log.clone();
@@ -520,6 +565,9 @@ fn read_banner(lines: &Receiver<String>) -> Result<Banner> {
 
 impl Log {
     fn push(&self, line: String) {
+        if line.contains("panicked at") {
+            self.1.fetch_add(1, Ordering::Relaxed);
+        }
         let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         while LOG_LINES_MAX <= lines.len() {
             lines.pop_front();

@@ -103,6 +103,10 @@ impl Weather {
 #[derive(Debug, Default)]
 struct Controls {
     is_cut: AtomicBool,
+    forged_permille: AtomicU32,
+    forged: AtomicU64,
+    forged_bytes: AtomicU64,
+    lured_bytes: AtomicU64,
     bindings: AtomicU32,
     carried: AtomicU64,
     lost: AtomicU64,
@@ -173,6 +177,20 @@ impl Relay {
         self.controls.bindings.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Lets somebody else send so many of a thousand datagrams to the server first, word for word
+    /// and from another address, as one does who listens on the way and wants the answers.
+    pub fn forge(&self, permille: u32) {
+        self.controls.forged_permille.store(permille, Ordering::Relaxed);
+    }
+
+    /// Returns how many datagrams and bytes that one sent, and how many bytes the server sent there.
+    #[must_use]
+    pub fn forged(&self) -> (u64, u64, u64) {
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let Controls { forged, forged_bytes, lured_bytes, .. } = &*self.controls;
+        (count(forged), count(forged_bytes), count(lured_bytes))
+    }
+
     /// Returns how many datagrams were carried, and how many were lost.
     #[must_use]
     pub fn counts(&self) -> (u64, u64) {
@@ -214,6 +232,8 @@ struct Network {
     /// When the newest datagram of each way is due, which none behind it may pass.
     newest: [Option<Instant>; 2],
     sent: u64,
+    forger: Option<Arc<UdpSocket>>,
+    forged: Weather,
     arrived: mpsc::Receiver<(SocketAddr, Vec<u8>)>,
     arrive: mpsc::Sender<(SocketAddr, Vec<u8>)>,
 }
@@ -235,6 +255,8 @@ impl Network {
             under_way: BinaryHeap::new(),
             newest: [None; 2],
             sent: 0,
+            forger: None,
+            forged: Weather::new(Impairment::default(), 0),
             arrived,
             arrive,
         }
@@ -302,8 +324,31 @@ impl Network {
             let port = self.open(client, binding).await?;
             self.ports.insert(client, port);
         }
+        if self.forged.permille() < self.controls.forged_permille.load(Ordering::Relaxed) {
+            self.forge(bytes).await?;
+        }
         let port = self.ports.get(&client).context("opened just now")?;
         Ok(port.socket.send(bytes).await?)
+    }
+
+    /// Sends a client's datagram from an address that is not theirs, whose mail nobody reads.
+    async fn forge(&mut self, bytes: &[u8]) -> Result<()> {
+        let forger = match &self.forger {
+            Some(forger) => Arc::clone(forger),
+            None => {
+                let socket = UdpSocket::bind("127.0.0.1:0").await?;
+                socket.connect(self.server).await?;
+                Arc::clone(self.forger.insert(Arc::new(socket)))
+            }
+        };
+        let mut mail = vec![0; DATAGRAM_BYTES_MAX];
+        while let Ok(length) = forger.try_recv(&mut mail) {
+            self.controls.lured_bytes.fetch_add(length as u64, Ordering::Relaxed);
+        }
+        forger.send(bytes).await?;
+        self.controls.forged.fetch_add(1, Ordering::Relaxed);
+        self.controls.forged_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        Ok(())
     }
 
     async fn open(&self, client: SocketAddr, binding: u32) -> Result<Port> {

@@ -398,7 +398,12 @@ impl Handler<Gone> for GatewayActor {
     fn handle(&mut self, Gone { client, why, code }: Gone, _: &mut Self::Context) {
         match code {
             Some(code) => self.put_out(client, &Refusal::for_good(code, why)),
-            None => drop(self.unseat(client, false)),
+            // The connection may stand: nothing of it is of use without a stay.
+            None => {
+                if let Some(gone) = self.unseat(client, false) {
+                    gone.line.close(CloseCode::Goodbye, &why);
+                }
+            }
         }
     }
 }

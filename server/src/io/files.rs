@@ -133,15 +133,24 @@ fn sync_folder(path: &Path) -> Result<(), FileError> {
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(refused("sync", folder))
 }
 
-/// Makes the folder `path` with everything above it, for its owner alone.
+/// Makes the folder `path` with everything above it, durably and for its owner alone.
 ///
 /// # Errors
 /// [`FileError`] when the disk refuses.
 pub fn make_private_folder(path: &Path) -> Result<(), FileError> {
+    let missing = missing_folders(path);
     let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
     made.map_err(refused("make the folder", path))?;
+    missing.iter().try_for_each(|new| sync_folder(new))?;
     let own = fs::set_permissions(path, fs::Permissions::from_mode(0o700));
     own.map_err(refused("use the folder", path))
+}
+
+/// Returns the folders from `path` upwards that are not there yet.
+#[must_use]
+pub fn missing_folders(path: &Path) -> Vec<PathBuf> {
+    let above = path.ancestors().filter(|folder| !folder.as_os_str().is_empty());
+    above.take_while(|folder| !folder.exists()).map(Path::to_owned).collect()
 }
 
 /// Returns the names of the folders in `path`, in order; none if there is no such folder.

@@ -326,8 +326,7 @@ fn append_ledger(ledger: &Path, id: KeyId) -> Result<(), StoreError> {
     let appended = OpenOptions::new().create(true).append(true).mode(0o600).open(ledger).and_then(
         |mut file| {
             // What an interrupted append left behind would spoil the next line.
-            let whole = file.metadata()?.len() / LEDGER_LINE_BYTES as u64;
-            file.set_len(whole * LEDGER_LINE_BYTES as u64)?;
+            file.set_len(written_lines(&fs::read(ledger)?).len() as u64)?;
             file.write_all(ledger_line(id).as_bytes())?;
             file.sync_all()
         },
@@ -342,7 +341,7 @@ fn read_ledger(ledger: &Path) -> Result<BTreeSet<KeyId>, StoreError> {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(BTreeSet::new()),
         Err(error) => return Err(io_error("cannot read", ledger, &error)),
     };
-    let lines = bytes.chunks_exact(LEDGER_LINE_BYTES);
+    let lines = written_lines(&bytes).chunks_exact(LEDGER_LINE_BYTES);
     let parsed = lines.enumerate().map(|(index, line)| {
         let id = line.get(..32).and_then(|digits| std::str::from_utf8(digits).ok());
         let id = id.and_then(unhex::<16>).map(KeyId);
@@ -350,6 +349,13 @@ fn read_ledger(ledger: &Path) -> Result<BTreeSet<KeyId>, StoreError> {
         sound.ok_or_else(|| damaged(ledger, &format!("line {} is unreadable", index + 1)))
     });
     parsed.collect()
+}
+
+/// Returns the whole lines of a ledger without what a crash or a power cut left of the last append:
+/// part of a line, or zeros where the length reached the disk before the bytes did.
+fn written_lines(bytes: &[u8]) -> &[u8] {
+    let written = bytes.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
+    &bytes[..written - written % LEDGER_LINE_BYTES]
 }
 
 fn damaged(path: &Path, why: &str) -> StoreError {
@@ -403,6 +409,24 @@ mod tests {
         let keys = KeyFolder::open(data.path()).unwrap();
         assert_eq!((keys.erased().len(), keys.names().unwrap().len()), (1, 0));
         assert_eq!(KeyFolder::open(data.path()).unwrap().erased().len(), 1);
+    }
+
+    #[test]
+    fn what_a_power_cut_leaves_of_the_last_append_to_the_ledger_is_nothing() {
+        for torn in [&[0_u8; LEDGER_LINE_BYTES][..], &[0; 7], b"0123"] {
+            let data = tempfile::tempdir().unwrap();
+            let keys = KeyFolder::open(data.path()).unwrap();
+            keys.enroll(ANNA).unwrap();
+            keys.erase(ANNA).unwrap();
+            let mut ledger = fs::read(data.path().join("erased")).unwrap();
+            ledger.extend_from_slice(torn);
+            fs::write(data.path().join("erased"), ledger).unwrap();
+            let keys = KeyFolder::open(data.path()).unwrap();
+            assert_eq!(keys.erased().len(), 1, "{torn:?}");
+            keys.enroll(ANNA).unwrap();
+            keys.erase(ANNA).unwrap();
+            assert_eq!(KeyFolder::open(data.path()).unwrap().erased().len(), 2, "{torn:?}");
+        }
     }
 
     #[test]

@@ -115,6 +115,9 @@ impl SledStore {
         let engine = open_engine(&folder, &options)?;
         let engine = rewrite::migrate(&folder, &keys, &blobs, engine, &options, progress)?;
         let run_epoch = next_run(&engine)?;
+        // A process that was killed may have left names that it never synced.
+        engine.sync_names()?;
+        folder::sync_folder(path)?;
         let durable = engine.applied();
         folder.write_mark(durable)?;
         let intake = Intake::new(durable, engine.epochs()?);
@@ -340,6 +343,9 @@ impl Shared {
 
 /// Opens the database of a data folder and checks that it reaches as far as it once did.
 fn open_engine(folder: &DataFolder, options: &StoreOptions) -> Result<Engine, StoreError> {
+    if !folder.db().exists() {
+        make_engine(folder, options)?;
+    }
     let engine = Engine::open(&folder.db(), options.cache_bytes)?;
     // A damaged mark is for `verify` to report: it holds nothing that is needed.
     let mark = folder.read_mark().ok().flatten().unwrap_or_default();
@@ -360,14 +366,25 @@ fn open_engine(folder: &DataFolder, options: &StoreOptions) -> Result<Engine, St
             let why = "its schema number is missing".into();
             return Err(StoreError::Damaged { path: folder.db(), why });
         }
-        None => {
-            let schema = u64::from(migrate::newest(options.migrations).max(SCHEMA_FIRST));
-            engine.commit([intake::own_number("schema", schema)].iter(), Number(0))?;
-            engine.sync_names()?;
-            folder::sync_folder(folder.path())?;
-        }
+        None => note_schema(&engine, options)?,
     }
     Ok(engine)
+}
+
+/// Makes the first database of a data folder, aside: sled cannot open one that it was killed while
+/// making.
+fn make_engine(folder: &DataFolder, options: &StoreOptions) -> Result<(), StoreError> {
+    let engine = Engine::open(&folder.fresh_db()?, options.cache_bytes)?;
+    note_schema(&engine, options)?;
+    engine.close();
+    folder.swap_db()
+}
+
+/// Writes into an empty database how its records are laid out.
+fn note_schema(engine: &Engine, options: &StoreOptions) -> Result<(), StoreError> {
+    let schema = u64::from(migrate::newest(options.migrations).max(SCHEMA_FIRST));
+    engine.commit([intake::own_number("schema", schema)].iter(), Number(0))?;
+    engine.sync_names()
 }
 
 /// Hands out the number of this run, durable before anything uses it.

@@ -24,8 +24,8 @@ use tests::guest::{Guest, PATIENCE, options, refused, run};
 use tests::process::ServerProcess;
 use tests::relay::{Impairment, Relay};
 
-use super::hostile::Raw;
 use super::{EASY, server};
+use tests::siege::raw::Raw;
 
 /// Longer than a server waits for an idle stream.
 const IDLE: Duration = Duration::from_secs(60);

@@ -7,8 +7,8 @@ use protocol::message::common::{Capability, features};
 use protocol::message::server::Welcome;
 use tests::guest::run;
 
-use super::hostile::{Raw, bytes_of, hello};
 use super::server;
+use tests::siege::raw::{Raw, bytes_of, hello};
 
 /// Comes in with this hello and returns the welcome.
 async fn welcome(change: impl FnOnce(&mut Hello)) -> Result<Welcome> {

@@ -1,142 +1,23 @@
 //! Clients that break the protocol: each is told how and put out, and nobody else notices.
 
-use std::sync::Arc;
-
 use anyhow::{Context, Result};
 use protocol::close::CloseCode;
-use protocol::frame::{self, Assembler};
-use protocol::io::connection::{close_of, transport};
-use protocol::io::trust::{PinnedVerifier, SERVER_NAME};
-use protocol::limits::MESSAGE_BYTES_MAX;
-use protocol::message::client::{Do, Hello, Wear};
-use protocol::message::common::{ALPN, Appearance, Audience, features};
-use protocol::message::server::Welcome;
+use protocol::frame;
+use protocol::io::connection::close_of;
+use protocol::message::client::{Do, Wear};
+use protocol::message::common::{Appearance, Audience};
 use protocol::message::{ClientMessage, ServerMessage};
 use protocol::rules::{Act, Verb, Why};
 use protocol::session::Answer;
 use protocol::utterance::Utterance;
-use quinn::crypto::rustls::QuicClientConfig;
-use quinn::{ClientConfig, Connection, Endpoint, RecvStream, SendStream, VarInt};
-use tests::guest::{Guest, PATIENCE, run};
+use tests::guest::{Guest, run};
 use tests::process::ServerProcess;
+use tests::siege::raw::{Raw, bytes_of, connect, hello};
 
 use super::{EASY, server};
 
 /// Words said at once: fewer than may wait for an answer.
 const BREATH: usize = 50;
-
-/// A connection without manners of its own.
-pub struct Raw {
-    _endpoint: Endpoint,
-    connection: Connection,
-    send: SendStream,
-    receive: RecvStream,
-    assembler: Assembler,
-}
-
-/// Opens a connection that speaks `alpn` and takes `window` bytes of a stream unread.
-async fn connect(
-    server: &ServerProcess,
-    alpn: &[u8],
-    window: u32,
-) -> Result<(Endpoint, Connection)> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let verifier = PinnedVerifier::new(Some(server.key()), Arc::clone(&provider));
-    let mut tls = rustls::ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])?
-        .dangerous()
-        .with_custom_certificate_verifier(verifier)
-        .with_no_client_auth();
-    tls.alpn_protocols = vec![alpn.to_vec()];
-    let mut config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls)?));
-    let mut transport = transport();
-    transport.stream_receive_window(VarInt::from_u32(window));
-    config.transport_config(Arc::new(transport));
-    let endpoint = Endpoint::client("127.0.0.1:0".parse()?)?;
-    let connecting = endpoint.connect_with(config, server.address(), SERVER_NAME)?;
-    Ok((endpoint, connecting.await?))
-}
-
-impl Raw {
-    pub async fn open(server: &ServerProcess) -> Result<Self> {
-        Self::open_with(server, 1 << 20).await
-    }
-
-    async fn open_with(server: &ServerProcess, window: u32) -> Result<Self> {
-        let (endpoint, connection) = connect(server, ALPN, window).await?;
-        let (send, receive) = connection.accept_bi().await?;
-        let assembler = Assembler::default();
-        Ok(Self { _endpoint: endpoint, connection, send, receive, assembler })
-    }
-
-    /// Returns the connection, for streams of one's own.
-    pub const fn connection(&self) -> &Connection {
-        &self.connection
-    }
-
-    /// Opens a connection and comes in as a guest.
-    pub async fn enter(server: &ServerProcess) -> Result<Self> {
-        let mut raw = Self::open(server).await?;
-        raw.write(&bytes_of(&hello())).await?;
-        raw.until_welcome().await?;
-        Ok(raw)
-    }
-
-    pub async fn until_welcome(&mut self) -> Result<Welcome> {
-        loop {
-            if let ServerMessage::Welcome(welcome) = self.next().await? {
-                return Ok(welcome);
-            }
-        }
-    }
-
-    pub async fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        Ok(self.send.write_all(bytes).await?)
-    }
-
-    async fn next(&mut self) -> Result<ServerMessage> {
-        loop {
-            if let Some(frame) = self.assembler.next(MESSAGE_BYTES_MAX)? {
-                if let Some(message) = ServerMessage::read(frame)? {
-                    return Ok(message);
-                }
-                continue;
-            }
-            let read = tokio::time::timeout(PATIENCE, self.receive.read_chunk(65_536, true));
-            let chunk = read.await.context("nothing to read")??.context("the stream ended")?;
-            self.assembler.extend(&chunk.bytes);
-        }
-    }
-
-    /// Returns how the server closes the connection.
-    pub async fn closed(&self) -> Result<(Option<CloseCode>, String)> {
-        let closed = tokio::time::timeout(PATIENCE, self.connection.closed()).await;
-        let (code, why) = close_of(&closed.context("the connection stands")?);
-        Ok((code.and_then(CloseCode::from_number), why))
-    }
-}
-
-pub fn bytes_of(message: &ClientMessage) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    message.write(&mut bytes);
-    bytes
-}
-
-pub fn hello() -> ClientMessage {
-    Hello {
-        minor: 0,
-        features: features::ALL,
-        world: None,
-        name: "Raw".into(),
-        software: "test".into(),
-        identity: None,
-        token: None,
-        resume: None,
-        drive: None,
-        capabilities: Vec::new(),
-    }
-    .into()
-}
 
 /// Something that is refused whatever the world is like.
 fn act(request: u32) -> ClientMessage {
@@ -261,7 +142,7 @@ fn rubbish_datagrams_are_ignored_and_hurt_nobody() -> Result<()> {
                     if at == 0 { 0x80 } else { seed.to_le_bytes()[3] }
                 })
                 .collect();
-            raw.connection.send_datagram(rubbish.into())?;
+            raw.connection().send_datagram(rubbish.into())?;
             tokio::task::yield_now().await;
         }
         raw.write(&bytes_of(&act(1))).await?;
@@ -274,7 +155,8 @@ fn rubbish_datagrams_are_ignored_and_hurt_nobody() -> Result<()> {
 fn another_version_of_the_protocol_is_not_spoken() -> Result<()> {
     run(async {
         let server = server()?;
-        let error = connect(&server, b"ecumene/99", 65_536).await.err().context("connected")?;
+        let error =
+            connect((&server).into(), b"ecumene/99", 65_536).await.err().context("connected")?;
         let error = error.downcast::<quinn::ConnectionError>()?;
         let (_, why) = close_of(&error);
         let expected = "the server speaks another version of the protocol than `ecumene/1`; use \
@@ -296,6 +178,18 @@ fn one_who_says_nothing_is_not_waited_for() -> Result<()> {
 }
 
 #[test]
+fn one_who_ends_the_control_stream_keeps_no_connection() -> Result<()> {
+    run(async {
+        let server = server()?;
+        let mut raw = Raw::enter(&server).await?;
+        raw.finish();
+        let closed = raw.closed().await?;
+        assert_eq!(closed, (Some(CloseCode::Goodbye), "the control stream ended".to_owned()));
+        Ok(())
+    })
+}
+
+#[test]
 fn one_who_does_not_read_is_put_out_and_one_who_shouts_too() -> Result<()> {
     run(async {
         let fast = ["admission.messages_per_s=10000", "admission.messages_burst=10000"];
@@ -304,7 +198,7 @@ fn one_who_does_not_read_is_put_out_and_one_who_shouts_too() -> Result<()> {
         let mut deaf = Raw::open_with(&server, 2_048).await?;
         deaf.write(&bytes_of(&hello())).await?;
         let mut said = 0;
-        while deaf.connection.close_reason().is_none() && said < 2_000 {
+        while deaf.connection().close_reason().is_none() && said < 2_000 {
             let words = || Utterance::plain("blah ".repeat(40));
             let answers: Vec<_> = (0..BREATH)
                 .map(|_| witness.client.begin_say(Audience::Nearby, words()))

@@ -142,6 +142,29 @@ fn a_lending_ends_by_itself_in_its_second() -> Result<()> {
 }
 
 #[test]
+fn a_lending_that_is_made_shorter_ends_for_who_drives_already() -> Result<()> {
+    run(async {
+        let server = server()?;
+        let (ada, ben, cleo) =
+            (options(&server, "Ada")?, options(&server, "Ben")?, options(&server, "Cleo")?);
+        let as_ada = Guest::enter(&server, ada.clone()).await?;
+        let as_ben = Guest::enter(&server, ben.clone()).await?;
+        let of_cleo = lend(&server, &cleo, &as_ada, unix_s() + 100).await?;
+        as_ada.client.leave().await;
+        let of_ada = lend(&server, &ada, &as_ben, unix_s() + 100).await?;
+        let to = as_ben.person();
+        as_ben.client.leave().await;
+        let mut driver = Guest::enter(&server, driving(&ben, of_ada)).await?;
+        let ada_drives = Guest::enter(&server, driving(&ada, of_cleo)).await?;
+        let shorter = Lending { avatar: of_ada, to, ends_at: unix_s() + 2 };
+        let lent = ada_drives.client.lend(shorter).await?;
+        assert!(matches!(lent, Answer::Done { .. }), "{lent:?}");
+        check_has_ended(&mut driver).await?;
+        check_is_not_lent(driving(&ben, of_ada)).await
+    })
+}
+
+#[test]
 fn the_owner_takes_a_lent_avatar_back_by_coming_in() -> Result<()> {
     run(async {
         let server = server()?;

@@ -1,6 +1,7 @@
-//! Rounds of `kill -9` while people act: what was acknowledged is there afterwards, once.
+//! Rounds of `kill -9`, and of power cuts, while people act: what was acknowledged is there
+//! afterwards, once.
 //!
-//! Ten rounds by default; `ECUMENE_ROUNDS=50` runs the full figure.
+//! Ten kills and four cuts by default; `ECUMENE_ROUNDS=50` runs the full figure.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,14 +10,27 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use protocol::ids::{EntityId, PersonId, SessionId};
 use protocol::io::ConnectOptions;
+use protocol::io::clock::now_us;
 use protocol::message::server::Being;
 use protocol::rules::{Act, Args, KindId, Verb};
 use protocol::session::Answer;
 use protocol::units::{Position, Tick};
 use tests::guest::{Guest, options, run};
+use tests::power::{Plan, Power};
 use tests::process::ServerProcess;
+use tokio::task::LocalSet;
+
+use super::crowd::Crowd;
 
 const ROUNDS: u32 = 10;
+
+const CUTS: u32 = 4;
+
+const SETTINGS: [&str; 3] = [
+    "admission.handshakes_burst=10000",
+    "admission.handshakes_per_s=10000",
+    "server.clients_max=2000",
+];
 
 const NAMES: [&str; 3] = ["Ada", "Ben", "Cleo"];
 
@@ -166,23 +180,49 @@ async fn check(guests: &[Guest], ledger: &RefCell<Ledger>) -> Result<()> {
 
 #[test]
 fn nothing_acknowledged_is_lost_or_doubled_by_killing_the_server() -> Result<()> {
+    let server = ServerProcess::start(&SETTINGS)?;
+    println!("{}", check_rounds(server, rounds(ROUNDS), ServerProcess::kill_9)?);
+    Ok(())
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_or_doubled_by_a_power_cut() -> Result<()> {
+    let power = Power::make()?;
+    let plan = Plan { seed: 1, keep_permille: 500, ..Plan::default() };
+    let server = ServerProcess::start_on(&power, &plan, &SETTINGS)?;
+    println!("{}", check_rounds(server, rounds(CUTS), ServerProcess::cut_power)?);
+    assert!(power.report().contains("sectors_dropped"), "{}", power.report());
+    Ok(())
+}
+
+fn rounds(usual: u32) -> u32 {
     let rounds = std::env::var("ECUMENE_ROUNDS").ok().and_then(|text| text.parse().ok());
-    let rounds: u32 = rounds.unwrap_or(ROUNDS);
-    run(async {
-        let mut server = ServerProcess::start(&["admission.handshakes_burst=1000"])?;
+    rounds.unwrap_or(usual)
+}
+
+/// Lets people act, ends the server by `end` and starts it again, so many times; returns what came
+/// of it, in words.
+fn check_rounds(
+    mut server: ServerProcess,
+    rounds: u32,
+    end: fn(&mut ServerProcess) -> Result<()>,
+) -> Result<String> {
+    let mut summary = String::new();
+    let everything = async {
         let mut guests = Vec::new();
         for name in NAMES {
             let guest = Guest::join(&server, name).await?;
             guest.go_to(Position::new(1_950, 0, 110), 60).await?;
             guests.push(guest);
         }
+        let mut crowd = Crowd::join(&server).await?;
         // Where people stand is kept every five seconds.
         tokio::time::sleep(Duration::from_secs(6)).await;
         let (tools, _) = tools(&guests[0]).await?;
         let places = tools.into_iter().map(|tool| (tool, (Tick(0), Place::Ground))).collect();
         let ledger = RefCell::new(Ledger { places, ..Ledger::default() });
         let people: Vec<_> = guests.iter().map(stay).collect();
-        let mut resumed = 0;
+        let (mut resumed, mut serving_s) = (0, Vec::new());
         for round in 0..rounds {
             ledger.borrow_mut().is_over = false;
             let seed = u64::from(round) * 31 + 7;
@@ -194,19 +234,25 @@ fn nothing_acknowledged_is_lost_or_doubled_by_killing_the_server() -> Result<()>
                     act_on(&guests, 2, seed + 2, &ledger),
                 )
             };
+            crowd.begin();
             // They act on until they lose the server: dropping the wait would forget answers.
             let kill = async {
                 tokio::time::sleep(acting).await;
-                server.kill_9()?;
+                end(&mut server)?;
                 ledger.borrow_mut().is_over = true;
                 let newest =
                     |guest: &Guest| guest.client.look(|view| view.replica.clock().newest());
                 let since = guests.iter().map(newest).max().unwrap_or_default();
+                let ended_us = now_us();
+                // The start blocks this thread: clients notice nothing of it before it is over.
                 server.restart()?;
-                anyhow::Ok(since)
+                let serving_us = now_us();
+                serving_s.push((serving_us - ended_us) as f64 / 1e6);
+                anyhow::Ok((since.max(crowd.newest()), serving_us))
             };
-            let (_, since) = tokio::join!(everybody, kill);
-            let since = since?;
+            let (_, ended) = tokio::join!(everybody, kill);
+            let (since, serving_us) = ended?;
+            crowd.check(since, serving_us).await.with_context(|| format!("round {round}"))?;
             come_back(&guests, since).await.with_context(|| format!("round {round}"))?;
             let now: Vec<_> = guests.iter().map(stay).collect();
             assert_eq!(now, people, "everybody is who they were, in the stay they were in");
@@ -214,12 +260,25 @@ fn nothing_acknowledged_is_lost_or_doubled_by_killing_the_server() -> Result<()>
             check(&guests, &ledger).await.with_context(|| format!("round {round}"))?;
         }
         let acknowledged = ledger.borrow().acknowledged;
-        println!("{rounds} kills, {acknowledged} acts acknowledged, 0 lost, 0 doubled");
+        summary = format!(
+            "{rounds} ends, {acknowledged} acts and {} lendings acknowledged, 0 lost, 0 doubled; \
+             serving again after {:.2} s at most, 95 of 100 back {:.2} s later",
+            crowd.kept,
+            percentile(&mut serving_s, 100),
+            percentile(&mut crowd.resumed_s, 95),
+        );
         // Everybody had a ticket each time.
         assert_eq!(resumed, rounds as usize * guests.len(), "stays that went on");
         assert!(u64::from(rounds) < acknowledged, "they did something");
         Ok(())
-    })
+    };
+    run(LocalSet::new().run_until(everything))?;
+    Ok(summary)
+}
+
+fn percentile(values: &mut [f64], percent: usize) -> f64 {
+    values.sort_by(f64::total_cmp);
+    tests::siege::witness::percentile(values, percent)
 }
 
 #[test]

@@ -135,7 +135,17 @@ impl GatewayActor {
             record.lend(lent, now_s).map(|()| true)
         });
         if is_lent {
+            self.drive_until(lending.avatar, lending.to, lending.ends_at);
             self.tell_borrower(client, lending, now_s);
+        }
+    }
+
+    /// Sets when the right of somebody who drives an avatar now ends.
+    fn drive_until(&mut self, avatar: EntityId, driver: PersonId, until_s: u64) {
+        for place in self.clients.values_mut() {
+            if place.avatar == avatar && place.person == driver {
+                place.drives_until_s = until_s;
+            }
         }
     }
 
@@ -161,11 +171,7 @@ impl GatewayActor {
             return;
         }
         // Who drives it now drives it no longer.
-        for place in self.clients.values_mut() {
-            if place.avatar == recall.avatar && place.person == to {
-                place.drives_until_s = 0;
-            }
-        }
+        self.drive_until(recall.avatar, to, 0);
     }
 
     /// Changes who may drive an avatar: only its owner can; kept before it is confirmed, together

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use protocol::ids::ContentHash;
 
@@ -20,13 +21,15 @@ use crate::store::record::BlobName;
 #[derive(Debug)]
 pub struct Blobs {
     folder: PathBuf,
+    /// Shelves whose names are known to be durable; 256 at most.
+    safe: Mutex<BTreeSet<PathBuf>>,
 }
 
 impl Blobs {
     /// Returns the large values of a data folder.
     #[must_use]
     pub fn new(data: &Path) -> Self {
-        Self { folder: data.join("blobs") }
+        Self { folder: data.join("blobs"), safe: Mutex::default() }
     }
 
     /// Makes a value durable under its name; one that is there already stays.
@@ -35,14 +38,10 @@ impl Blobs {
     /// The system's.
     pub fn put(&self, hash: ContentHash, content: &[u8]) -> Result<(), StoreError> {
         let path = self.path(hash);
+        let shelf = self.shelf(hash)?;
         if fs::metadata(&path).is_ok_and(|meta| meta.len() == content.len() as u64) {
-            return Ok(());
-        }
-        let shelf = self.folder.join(&hash.to_string()[..2]);
-        if !shelf.is_dir() {
-            fs::create_dir_all(&shelf).map_err(|e| io_error("cannot make", &shelf, &e))?;
-            sync_folder(&self.folder)?;
-            self.folder.parent().map_or(Ok(()), sync_folder)?;
+            // Whoever wrote it may have been stopped, or refused, before its name was durable.
+            return sync_folder(&shelf);
         }
         let new = shelf.join(format!("{hash}.new"));
         let written = File::create(&new).and_then(|mut file| {
@@ -52,6 +51,19 @@ impl Blobs {
         written.map_err(|e| io_error("cannot write", &new, &e))?;
         rename(&new, &path)?;
         sync_folder(&shelf)
+    }
+
+    /// Returns the folder that a value lies in, there for good.
+    fn shelf(&self, hash: ContentHash) -> Result<PathBuf, StoreError> {
+        let shelf = self.folder.join(&hash.to_string()[..2]);
+        let mut safe = self.safe.lock().unwrap_or_else(PoisonError::into_inner);
+        if !safe.contains(&shelf) {
+            fs::create_dir_all(&shelf).map_err(|e| io_error("cannot make", &shelf, &e))?;
+            sync_folder(&self.folder)?;
+            self.folder.parent().map_or(Ok(()), sync_folder)?;
+            safe.insert(shelf.clone());
+        }
+        Ok(shelf)
     }
 
     /// Returns a value.

@@ -7,6 +7,7 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::io::ErrorKind;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, Once, PoisonError};
@@ -70,6 +71,29 @@ fn open_patiently(config: &sled::Config) -> sled::Result<sled::Db> {
     config.open()
 }
 
+/// Removes summaries of the log that sled did not finish writing.
+///
+/// sled writes one while it opens, takes an unfinished one for a damaged one, and then never opens
+/// again. It makes them anew from the log.
+fn remove_unfinished(path: &Path) -> Result<(), StoreError> {
+    let entries = match std::fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(io_error("cannot list", path, &error)),
+    };
+    for entry in entries {
+        let entry = entry.map_err(|e| io_error("cannot list", path, &e))?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with("snap.") && name.ends_with(".generating") {
+            tracing::debug!(%name, "removed an unfinished summary of the log");
+            let removed = std::fs::remove_file(entry.path());
+            removed.map_err(|e| io_error("cannot remove", &entry.path(), &e))?;
+        }
+    }
+    Ok(())
+}
+
 impl Engine {
     /// Opens the database in `path`, an empty one if there is none.
     ///
@@ -82,6 +106,7 @@ impl Engine {
             .cache_capacity(cache_bytes)
             .mode(sled::Mode::LowSpace)
             .flush_every_ms(Some(CLEAN_EVERY_MS));
+        remove_unfinished(path)?;
         let (db, trees) = quiet(path, || {
             let db = open_patiently(&config)?;
             let trees = Tree::ALL.iter().map(|tree| db.open_tree(tree.name()));

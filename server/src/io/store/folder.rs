@@ -1,14 +1,16 @@
 //! The data folder of one world: who holds it, what lies where, and what makes a file safe.
 //!
 //! `lock` (held with `flock`, names the holder), `db/` (sled), `blobs/` (large values), `keys/`,
-//! `erased`, `mark` (up to where the database is known to be durable). A rewrite prepares
-//! `db.new/` and swaps it in; whichever step a crash hits, the next start finds one whole database.
+//! `erased`, `mark` (up to where the database is known to be durable). A first database and a
+//! rewritten one are prepared in `db.new/` and swapped in; whichever step a crash hits, the next
+//! start finds one whole database, or none where there was none.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use crate::io::files::missing_folders;
 use crate::store::{Number, StoreError};
 
 /// Marks a rewritten database as whole.
@@ -39,7 +41,7 @@ impl DataFolder {
     /// # Errors
     /// [`StoreError::InUse`] when another process has it, or the system's error.
     pub fn take(path: &Path) -> Result<Self, StoreError> {
-        fs::create_dir_all(path).map_err(|e| io_error("cannot make", path, &e))?;
+        make_folder(path)?;
         let lock_path = path.join("lock");
         let opened =
             OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&lock_path);
@@ -84,10 +86,10 @@ impl DataFolder {
         Ok(new)
     }
 
-    /// Puts the rewritten database in the place of the old one.
+    /// Puts the fresh database in the place of the old one, if there is one.
     ///
     /// # Errors
-    /// The system's; one whole database is in place in any case.
+    /// The system's; one whole database is in place in any case, or none if there was none.
     pub fn swap_db(&self) -> Result<(), StoreError> {
         let new = self.path.join("db.new");
         let whole = new.join(WHOLE);
@@ -95,9 +97,10 @@ impl DataFolder {
         marked.map_err(|e| io_error("cannot write", &whole, &e))?;
         sync_folder(&new)?;
         sync_folder(&self.path)?;
-        let old = self.path.join("db.old");
-        rename(&self.db(), &old)?;
-        sync_folder(&self.path)?;
+        if self.db().exists() {
+            rename(&self.db(), &self.path.join("db.old"))?;
+            sync_folder(&self.path)?;
+        }
         self.settle_swap()
     }
 
@@ -134,6 +137,29 @@ impl DataFolder {
     pub fn read_mark(&self) -> Result<Option<Number>, StoreError> {
         read_mark(&self.path.join("mark"))
     }
+}
+
+/// Makes a data folder that is not there yet, and its name durable: whatever is kept in it would
+/// be lost with the name.
+fn make_folder(path: &Path) -> Result<(), StoreError> {
+    let missing = missing_folders(path);
+    fs::create_dir_all(path).map_err(|e| io_error("cannot make", path, &e))?;
+    for new in &missing {
+        sync_folder(above(new))?;
+    }
+    // Whoever made it before may have been killed before its name was durable. A folder above it
+    // that is not ours to read was not made by this program.
+    if missing.is_empty()
+        && let Err(error) = sync_folder(above(path))
+    {
+        tracing::debug!(%error, "the data folder's own name is taken to be durable");
+    }
+    Ok(())
+}
+
+fn above(path: &Path) -> &Path {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    folder.unwrap_or_else(|| Path::new("."))
 }
 
 fn read_mark(path: &Path) -> Result<Option<Number>, StoreError> {
@@ -277,6 +303,7 @@ mod tests {
             (&["db.old=old", "db.new=new+whole"], "new"),
             (&["db=new+whole", "db.old=old"], "new"),
             (&["db.old=old", "db.new=part"], "old"),
+            (&["db.new=new+whole"], "new"),
         ] {
             let data = tempfile::tempdir().unwrap();
             for (name, text) in there.iter().map(|entry| entry.split_once('=').unwrap()) {
