@@ -115,6 +115,14 @@ impl ServerProcess {
     /// # Errors
     /// As [`Self::start`].
     pub fn start_in(folder: Arc<Folder>, settings: &[&str]) -> Result<Self> {
+        Self::start_with(folder, settings, &[])
+    }
+
+    /// Starts a server with more arguments, such as `--record FILE`.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_with(folder: Arc<Folder>, settings: &[&str], more: &[&str]) -> Result<Self> {
         let (udp, tcp) = free_ports()?;
         let mut arguments =
             vec!["serve".into(), format!("--listen=127.0.0.1:{udp}"), "--seed=7".into()];
@@ -122,6 +130,7 @@ impl ServerProcess {
         for setting in settings.iter().copied().chain([own.as_str()]) {
             arguments.extend(["--set".to_owned(), setting.to_owned()]);
         }
+        arguments.extend(more.iter().map(|&more| more.to_owned()));
         let log = Log::default();
         let (child, banner) = spawn(&folder, &arguments, &log)?;
         let token = banner.token.clone();

@@ -102,6 +102,9 @@ impl GatewayActor {
             // Whoever gave the region up, or was given up, has nothing to say about it.
             return;
         }
+        if let Some(recorder) = &mut self.outfit.recorder {
+            recorder.made(region, tick, &output);
+        }
         self.hosting.answer(region, tick);
         self.send_frames(&mut output);
         if let Place::There(link) = place
@@ -132,7 +135,7 @@ impl GatewayActor {
             });
         }
         self.note_departed(&mut output.departed);
-        self.routes.absorb(region, &mut output);
+        self.routes.absorb(region, tick, &mut output);
         if output.is_survey {
             self.places.survey(region, std::mem::take(&mut output.whereabouts));
         }
@@ -291,6 +294,9 @@ impl GatewayActor {
     pub(super) fn end_tick(&mut self, ctx: &mut Context<Self>) {
         self.append_unsaved();
         self.recover_lost(ctx);
+        if let Some(recorder) = &mut self.outfit.recorder {
+            recorder.hand_over();
+        }
         let appended = self.unsaved.is_empty().then_some(self.appended);
         self.departures.settle(&self.hosting, appended, self.now_ms());
         self.settle_forgetting();
