@@ -14,6 +14,7 @@ use protocol::io::ServerKey;
 
 use crate::admin::{ASSETS_LISTED_MAX, AdminRequest, Who};
 use crate::admission::Role;
+use crate::io::record::RecordTo;
 use crate::token::{Purpose, TokenId};
 
 use span::Span;
@@ -297,9 +298,24 @@ pub struct ServeArgs {
     /// File for TLS secrets, short for --set server.keylog=FILE.
     #[arg(long, value_name = "FILE")]
     pub keylog: Option<String>,
+    /// Record all that goes into each step to a new file, for `ecumene-sim --replay`: everything
+    /// that anybody does or says is in it.
+    #[arg(long, value_name = "FILE")]
+    pub record: Option<PathBuf>,
+    /// MiB after which the recording ends, while the world goes on.
+    #[arg(long, value_name = "MIB", default_value_t = 1_024, requires = "record")]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=1_048_576))]
+    pub record_max: u64,
 }
 
 impl ServeArgs {
+    /// Returns what is to be recorded, if anything is.
+    #[must_use]
+    pub fn recording(&self) -> Option<RecordTo> {
+        let path = self.record.clone()?;
+        Some(RecordTo { path, bytes_max: self.record_max << 20 })
+    }
+
     /// Returns the settings that flags of their own stand for: `(flag, key, value)`.
     #[must_use]
     pub fn flags(&self) -> Vec<(String, String, String)> {

@@ -17,6 +17,7 @@ pub mod lobby;
 pub mod operator;
 pub mod png;
 pub mod quic;
+pub mod record;
 pub mod recovery;
 pub mod rng;
 pub mod store;

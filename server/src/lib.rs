@@ -4,12 +4,12 @@
 //! store. Reading order:
 //! - [`region`], [`shard`]: the world in regions, each stepped as a pure function.
 //! - [`hosting`], [`link`]: shards in other processes.
-//! - [`switchboard`], [`post`], [`dilation`], [`session`], [`people`], [`places`], [`departures`],
-//!   [`rows`]: the gateway's pure parts.
+//! - [`switchboard`], [`requests`], [`post`], [`dilation`], [`session`], [`people`], [`places`],
+//!   [`departures`], [`rows`]: the gateway's pure parts.
 //! - [`admission`], [`token`], [`ticket`], [`identity`]: who may come in.
 //! - [`config`], [`status`], [`directory`]: what operators set and see.
 //! - [`assets`]: what people share, and for whom.
-//! - [`wire`]: explains recorded sessions.
+//! - [`wire`]: explains recorded sessions; [`recording`]: records a world's steps, and replays them.
 //! - [`store`]: what is kept; [`actors`]: who routes; [`io`]: the outside world.
 
 pub mod actors;
@@ -29,7 +29,9 @@ pub mod link;
 pub mod people;
 pub mod places;
 pub mod post;
+pub mod recording;
 pub mod region;
+pub mod requests;
 pub mod rows;
 pub mod session;
 pub mod shard;

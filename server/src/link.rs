@@ -6,9 +6,11 @@
 
 #![expect(missing_docs, reason = "rkyv writes none for what resolves variants with fields")]
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use protocol::motion::MotionRules;
+use protocol::rules::{BadBook, RuleBook};
 use protocol::units::Tick;
 use rkyv::api::high::{HighDeserializer, HighSerializer, HighValidator};
 use rkyv::bytecheck::CheckBytes;
@@ -18,6 +20,7 @@ use rkyv::util::AlignedVec;
 use rkyv::{Archive, Deserialize, Serialize};
 
 use crate::region::{RegionIndex, Regions};
+use crate::shard::WorldRules;
 use crate::shard::batch::{StepInput, StepOutput};
 use crate::shard::pack::Packed;
 
@@ -51,6 +54,36 @@ pub struct WorldTerms {
     pub nearby_cm: u32,
     /// How far a whisper carries, in centimetres.
     pub whisper_cm: u32,
+}
+
+impl WorldTerms {
+    /// Returns the rules of a world and the text of its rule book, to be told.
+    #[must_use]
+    pub fn of(rules: &WorldRules, book: &str) -> Self {
+        Self {
+            regions: rules.regions,
+            motion: rules.motion.clone(),
+            book: book.to_owned(),
+            view_cm: rules.view_cm,
+            nearby_cm: rules.nearby_cm,
+            whisper_cm: rules.whisper_cm,
+        }
+    }
+
+    /// Returns the rules that were told.
+    ///
+    /// # Errors
+    /// [`BadBook`]; whoever told them is at fault.
+    pub fn rules(&self) -> Result<WorldRules, BadBook> {
+        Ok(WorldRules {
+            regions: self.regions,
+            motion: self.motion.clone(),
+            book: Arc::new(RuleBook::parse(&self.book)?),
+            view_cm: self.view_cm,
+            nearby_cm: self.nearby_cm,
+            whisper_cm: self.whisper_cm,
+        })
+    }
 }
 
 /// What the server says.
@@ -140,11 +173,11 @@ pub enum BadFrame {
     },
 }
 
-/// Returns a message as a frame, its length in front.
+/// Returns the body of the frame of a message.
 ///
 /// # Errors
 /// [`BadFrame::TooLong`]: what it carries is larger than any frame.
-pub fn write<T>(message: &T) -> Result<Vec<u8>, BadFrame>
+pub fn body<T>(message: &T) -> Result<AlignedVec, BadFrame>
 where
     T: for<'a> Serialize<HighSerializer<AlignedVec, ArenaHandle<'a>, rancor::Error>>,
 {
@@ -153,6 +186,18 @@ where
     if FRAME_BYTES_MAX < body.len() {
         return Err(BadFrame::TooLong { bytes: body.len(), max: FRAME_BYTES_MAX });
     }
+    Ok(body)
+}
+
+/// Returns a message as a frame, its length in front.
+///
+/// # Errors
+/// [`BadFrame::TooLong`]: what it carries is larger than any frame.
+pub fn write<T>(message: &T) -> Result<Vec<u8>, BadFrame>
+where
+    T: for<'a> Serialize<HighSerializer<AlignedVec, ArenaHandle<'a>, rancor::Error>>,
+{
+    let body = body(message)?;
     let length = u32::try_from(body.len()).unwrap_or(u32::MAX);
     let mut frame = Vec::with_capacity(LENGTH_BYTES + body.len());
     frame.extend_from_slice(&length.to_le_bytes());
@@ -185,15 +230,12 @@ where
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use proptest::prelude::*;
     use protocol::ids::IdMint;
-    use protocol::rules::RuleBook;
 
     use super::*;
+    use crate::shard::Shard;
     use crate::shard::batch::Command;
-    use crate::shard::{Shard, WorldRules};
 
     fn rules() -> WorldRules {
         WorldRules {
@@ -220,13 +262,6 @@ mod tests {
         shard
     }
 
-    fn body<T>(message: &T) -> Vec<u8>
-    where
-        T: for<'a> Serialize<HighSerializer<AlignedVec, ArenaHandle<'a>, rancor::Error>>,
-    {
-        write(message).expect("a frame")[LENGTH_BYTES..].to_vec()
-    }
-
     #[test]
     fn what_is_longer_than_allowed_is_not_waited_for() {
         assert_eq!(body_bytes([5, 0, 0, 0], 5), Ok(5));
@@ -236,12 +271,12 @@ mod tests {
 
     #[test]
     fn a_shard_reads_back_from_its_frame() {
-        let sent = body(&Up::Packed { shard: Box::new(shard().pack()) });
+        let sent = body(&Up::Packed { shard: Box::new(shard().pack()) }).expect("a frame");
         let Ok(Up::Packed { shard }) = read(&sent) else { panic!("a shard") };
         assert_eq!((shard.region(), shard.tick()), (RegionIndex(4), Tick(1)));
         let again =
             body(&Up::Packed { shard: Box::new(shard.unpack(rules()).expect("it fits").pack()) });
-        assert_eq!(again, sent);
+        assert_eq!(again.expect("a frame")[..], sent[..]);
     }
 
     proptest! {
@@ -264,7 +299,7 @@ mod tests {
                 output.frames.push((crate::shard::viewer::ClientKey(1), 9));
                 Up::Stepped { region, tick, output, took }
             };
-            let mut bytes = body(&said);
+            let mut bytes = body(&said).expect("a frame");
             for (at, byte) in changes {
                 *at.get_mut(&mut bytes) = byte;
             }

@@ -104,7 +104,7 @@ mod tests {
             seen_s: 0,
         };
         let x = |places: &Places| {
-            let seat = Seat { region: RegionIndex(1), client: None };
+            let seat = Seat { region: RegionIndex(1), client: None, since: None };
             places.newest(record.clone(), Some(seat)).position.x
         };
         assert_eq!(x(&places), 7, "as it was kept");

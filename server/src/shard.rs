@@ -80,6 +80,8 @@ pub struct Shard {
     offers_gone: BTreeMap<OfferId, RegionIndex>,
     /// What was put down across a border in this step.
     put_outside: Vec<EntityId>,
+    /// Who was handed over in this step, on an errand: neighbours are told once more where they stood.
+    sent_over: Vec<EntityId>,
     entities: Entities,
     borders: Vec<Border>,
     changes: Changes,
@@ -126,6 +128,7 @@ impl Shard {
             parties: BTreeMap::new(),
             offers_gone: BTreeMap::new(),
             put_outside: Vec::new(),
+            sent_over: Vec::new(),
             entities: Entities::default(),
             borders,
             changes: Changes::default(),
@@ -150,7 +153,8 @@ impl Shard {
         self.tick = tick;
         output.epoch = epoch;
         // 1. Commands and inputs. Ghosts walk on first: a batch that comes puts them right.
-        self.carry_ghosts_on();
+        self.sent_over.clear();
+        self.entities.carry_ghosts_on(tick, self.rules.motion.hz);
         for command in commands {
             self.apply(command, output);
         }

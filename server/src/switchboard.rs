@@ -10,6 +10,7 @@ use protocol::input::InputDatagram;
 use protocol::units::{Position, Tick};
 
 use crate::region::{RegionIndex, Regions};
+use crate::requests::Requests;
 use crate::shard::batch::{Command, StepInput, StepOutput};
 use crate::shard::viewer::ClientKey;
 
@@ -26,6 +27,8 @@ pub struct Seat {
     pub region: RegionIndex,
     /// Whose client drives it; nothing while its driver is away.
     pub client: Option<ClientKey>,
+    /// The step that takes it into that shard; nothing while it is on its way.
+    pub since: Option<Tick>,
 }
 
 /// The routes of one world.
@@ -35,6 +38,7 @@ pub struct Switchboard {
     next: Vec<StepInput>,
     seats: BTreeMap<EntityId, Seat>,
     drivers: BTreeMap<ClientKey, EntityId>,
+    requests: Requests,
     /// Regions whose shard is lost and has not begun anew.
     lost: BTreeSet<RegionIndex>,
     /// Commands that found no room.
@@ -50,6 +54,7 @@ impl Switchboard {
             next: (0..regions.count()).map(|_| StepInput::default()).collect(),
             seats: BTreeMap::new(),
             drivers: BTreeMap::new(),
+            requests: Requests::default(),
             lost: BTreeSet::new(),
             dropped: 0,
         }
@@ -90,13 +95,6 @@ impl Switchboard {
         self.waiting(region).any(|command| entering(command) == Some(avatar))
     }
 
-    /// Returns whether what an avatar's client asked still waits for a region's next step.
-    #[must_use]
-    pub fn is_asked(&self, region: RegionIndex, avatar: EntityId, request: u32) -> bool {
-        self.waiting(region)
-            .any(|command| command.avatar() == Some(avatar) && command.request() == Some(request))
-    }
-
     fn waiting(&self, region: RegionIndex) -> impl Iterator<Item = &Command> {
         self.next.get(usize::from(region.0)).into_iter().flat_map(|input| &input.commands)
     }
@@ -106,13 +104,23 @@ impl Switchboard {
     pub fn lose(&mut self, region: RegionIndex) {
         self.lost.insert(region);
         if let Some(input) = self.next.get_mut(usize::from(region.0)) {
-            input.commands.retain(|command| !matches!(command, Command::Ghosts(_)));
+            // What somebody asked who has gone would be heard by whoever comes after them, who is
+            // put before it when the region begins anew.
+            let requests = &self.requests;
+            input.commands.retain(|command| {
+                !matches!(command, Command::Ghosts(_)) && requests.awaits(command)
+            });
         }
     }
 
     /// Puts commands before all that wait for a region, whose shard begins anew with them.
     pub fn begin_anew(&mut self, region: RegionIndex, mut first: Vec<Command>) {
         self.lost.remove(&region);
+        for avatar in first.iter().filter_map(entering) {
+            if let Some(seat) = self.seats.get_mut(&avatar) {
+                seat.since = None;
+            }
+        }
         let Some(input) = self.next.get_mut(usize::from(region.0)) else { return };
         first.append(&mut input.commands);
         input.commands = first;
@@ -127,7 +135,7 @@ impl Switchboard {
     /// Brings an avatar in at `position` with `command`, which must be its `Enter`.
     pub fn enter(&mut self, avatar: EntityId, position: Position, command: Command) {
         let region = self.regions.index_of(position);
-        self.seats.insert(avatar, Seat { region, client: None });
+        self.seats.insert(avatar, Seat { region, client: None, since: None });
         self.push(region, command);
     }
 
@@ -138,6 +146,7 @@ impl Switchboard {
         if let Some(before) = before {
             self.drivers.remove(&before);
         }
+        self.requests.forget(avatar);
         self.drivers.insert(client, avatar);
         before
     }
@@ -148,16 +157,61 @@ impl Switchboard {
         if let Some(seat) = self.seats.get_mut(&avatar) {
             seat.client = None;
         }
+        self.forget_requests(avatar);
         Some(avatar)
     }
 
     /// Takes an avatar out of the world.
     pub fn leave(&mut self, avatar: EntityId) {
+        self.forget_requests(avatar);
         let Some(seat) = self.seats.remove(&avatar) else { return };
         if let Some(client) = seat.client {
             self.drivers.remove(&client);
         }
         self.push(seat.region, Command::Leave { avatar });
+    }
+
+    /// Queues what an avatar's client asks; returns whether there was room, and an answer is to come.
+    pub fn ask(&mut self, avatar: EntityId, command: Command) -> bool {
+        let request = command.request();
+        let is_taken = self.command(avatar, command);
+        if let Some(request) = request.filter(|_| is_taken) {
+            self.requests.ask(avatar, request);
+        }
+        is_taken
+    }
+
+    /// Takes note that a client was answered.
+    pub fn answer(&mut self, client: ClientKey, request: u32) {
+        if let Some(avatar) = self.driven_by(client) {
+            self.requests.answer(avatar, request);
+        }
+    }
+
+    /// Forgets what an avatar's client asked, which is gone. What waits for a shard is carried out
+    /// all the same, before the next client comes, but in a lost region.
+    fn forget_requests(&mut self, avatar: EntityId) {
+        self.requests.forget(avatar);
+        let Some(seat) = self.seats.get(&avatar).filter(|seat| self.lost.contains(&seat.region))
+        else {
+            return;
+        };
+        if let Some(input) = self.next.get_mut(usize::from(seat.region.0)) {
+            let requests = &self.requests;
+            input.commands.retain(|command| requests.awaits(command));
+        }
+    }
+
+    /// Takes out what a lost region's shard was asked and will not answer; returns who asked what.
+    ///
+    /// Somebody who is elsewhere by now may have been asked there, before it was known.
+    pub fn take_lost(&mut self, region: RegionIndex) -> Vec<(ClientKey, u32)> {
+        let dwellers: BTreeSet<EntityId> =
+            self.dwellers(&[region]).map(|(avatar, _)| avatar).collect();
+        let lost = self.requests.lose(region, |avatar| dwellers.contains(&avatar));
+        let seats = &self.seats;
+        let client = |avatar| seats.get(&avatar).and_then(|seat: &Seat| seat.client);
+        lost.into_iter().filter_map(|(avatar, request)| Some((client(avatar)?, request))).collect()
     }
 
     /// Queues a command for the shard of an avatar; returns whether there is one with room.
@@ -202,7 +256,14 @@ impl Switchboard {
     /// Takes the batch of a region for `tick`.
     pub fn take(&mut self, region: RegionIndex, tick: Tick) -> StepInput {
         let next = self.next.get_mut(usize::from(region.0)).map(std::mem::take);
-        StepInput { tick, ..next.unwrap_or_default() }
+        let next = next.unwrap_or_default();
+        for avatar in next.commands.iter().filter_map(entering) {
+            if let Some(seat) = self.seats.get_mut(&avatar).filter(|seat| seat.region == region) {
+                seat.since = Some(tick);
+            }
+        }
+        self.requests.send(region, tick, &next.commands);
+        StepInput { tick, ..next }
     }
 
     /// Takes what a step of a region that is made up for needs: the inputs of those who are there.
@@ -237,12 +298,15 @@ impl Switchboard {
         StepInput { tick, inputs, ..StepInput::default() }
     }
 
-    /// Sorts what a step of the shard of `from` put out for other shards into their next batches.
+    /// Sorts what the step of the shard of `from` to `tick` put out for other shards into their next
+    /// batches.
     ///
     /// A traveller's commands and inputs follow it, in the order in which they came; what comes too
     /// late for that goes to where its avatar is. Commands for somebody who is nowhere any more are
-    /// dropped.
-    pub fn absorb(&mut self, from: RegionIndex, output: &mut StepOutput) {
+    /// dropped, and requests that nobody waits for.
+    pub fn absorb(&mut self, from: RegionIndex, tick: Tick, output: &mut StepOutput) {
+        output.strays.retain(|stray| self.requests.come_back(from, tick, stray));
+        self.requests.made(from, tick);
         for (region, batch) in output.ghosts.drain(..) {
             // One that begins anew is told everything anew.
             if !self.lost.contains(&region) {
@@ -255,8 +319,10 @@ impl Switchboard {
         }
         for (region, traveller) in output.travellers.drain(..) {
             let avatar = traveller.avatar.id;
-            let left =
-                self.seats.get_mut(&avatar).map(|seat| std::mem::replace(&mut seat.region, region));
+            let left = self.seats.get_mut(&avatar).map(|seat| {
+                seat.since = None;
+                std::mem::replace(&mut seat.region, region)
+            });
             self.push(region, Command::Enter(traveller));
             match left {
                 Some(left) => self.forward(avatar, left, region, &mut output.strays),
@@ -267,7 +333,7 @@ impl Switchboard {
             }
         }
         for stray in output.strays.drain(..) {
-            if let Some(avatar) = self.follows(from, &stray) {
+            if let Some(avatar) = self.follows((from, tick), &stray) {
                 self.command(avatar, stray);
             }
         }
@@ -276,14 +342,15 @@ impl Switchboard {
         }
     }
 
-    /// Returns the avatar that a command which found nobody in `from` still is for.
+    /// Returns the avatar that a command which found nobody in the step of `from` still is for.
     ///
-    /// A shard whose answers are late is asked for more before it is known who has left it; and who
-    /// ended an offer does not know where the other party is by now.
-    fn follows(&self, from: RegionIndex, stray: &Command) -> Option<EntityId> {
+    /// A shard whose answers are late is asked for more before it is known who has left it, and
+    /// they may be back by then; and who ended an offer does not know where the other party is by
+    /// now.
+    fn follows(&self, (from, tick): (RegionIndex, Tick), stray: &Command) -> Option<EntityId> {
         let avatar = stray.avatar()?;
         let seat = self.seat(avatar)?;
-        if seat.region == from && !self.is_entering(from, avatar) {
+        if seat.region == from && seat.since.is_some_and(|since| since <= tick) {
             return None;
         }
         let is_meant = match stray {
@@ -337,42 +404,149 @@ fn entering(command: &Command) -> Option<EntityId> {
 
 #[cfg(test)]
 mod tests {
+    use protocol::ids::PersonId;
+    use protocol::message::common::Appearance;
     use protocol::rules::{Act, Verb};
+    use protocol::units::Yaw;
 
     use super::*;
+    use crate::people::PersonRecord;
+    use crate::shard::batch::Traveller;
+    use crate::shard::viewer::Told;
 
     const ADA: EntityId = EntityId(7);
+    const CLIENT: ClientKey = ClientKey(2);
     const HERE: RegionIndex = RegionIndex(0);
     const THERE: RegionIndex = RegionIndex(1);
 
-    /// Returns what the shard of `seat` hears of a command that the shard of `from` has nobody for.
-    fn heard(seat: RegionIndex, from: RegionIndex, stray: Command) -> usize {
+    /// Ada, driven by [`CLIENT`], who has entered `HERE` with its step to tick 1.
+    fn routes() -> Switchboard {
         let regions = Regions::new(3, 6_400);
-        let region = regions.region(seat);
+        let region = regions.region(HERE);
         let at = Position::new(region.west + 100, 0, region.north + 100);
         let mut routes = Switchboard::new(regions);
-        routes.enter(ADA, at, Command::TellAnew(seat));
-        routes.drive(ADA, ClientKey(2));
-        routes.take(seat, Tick(1));
-        let mut output = StepOutput { strays: vec![stray], ..StepOutput::default() };
-        routes.absorb(from, &mut output);
-        routes.take(seat, Tick(2)).commands.len()
+        routes.enter(ADA, at, Command::Enter(ada()));
+        routes.drive(ADA, CLIENT);
+        routes.take(HERE, Tick(1));
+        routes
+    }
+
+    fn ada() -> Box<Traveller> {
+        let record = PersonRecord {
+            person: PersonId(1),
+            name: "Ada".into(),
+            avatar: ADA,
+            appearance: Appearance::default(),
+            position: Position::default(),
+            yaw: Yaw::NORTH,
+            ignored: BTreeMap::new(),
+            lendings: Vec::new(),
+            is_guest: false,
+            seen_s: 0,
+        };
+        let Command::Enter(traveller) = record.entrance(Vec::new()) else { panic!("an entrance") };
+        traveller
+    }
+
+    fn act(request: u32) -> Command {
+        Command::Do { avatar: ADA, request, act: Act::new(Verb::Stop) }
+    }
+
+    /// Hands Ada over, as the step of `from` to `tick` does.
+    fn cross(routes: &mut Switchboard, from: RegionIndex, tick: u64, to: RegionIndex) {
+        let output = StepOutput { travellers: vec![(to, ada())], ..StepOutput::default() };
+        absorb(routes, from, tick, output);
+    }
+
+    fn stray(routes: &mut Switchboard, from: RegionIndex, tick: u64, stray: Command) {
+        let output = StepOutput { strays: vec![stray], ..StepOutput::default() };
+        absorb(routes, from, tick, output);
+    }
+
+    fn absorb(routes: &mut Switchboard, from: RegionIndex, tick: u64, mut output: StepOutput) {
+        routes.absorb(from, Tick(tick), &mut output);
+    }
+
+    /// Returns how many commands go into the step of a region.
+    fn taken(routes: &mut Switchboard, region: RegionIndex, tick: u64) -> usize {
+        routes.take(region, Tick(tick)).commands.len()
     }
 
     #[test]
     fn what_is_asked_of_somebody_who_has_crossed_follows_them() {
-        let act = || Command::Do { avatar: ADA, request: 1, act: Act::new(Verb::Stop) };
-        assert_eq!(heard(THERE, HERE, act()), 1);
-        assert_eq!(heard(HERE, HERE, act()), 0, "where they should be nobody is looked for again");
+        let heard = |command: Command| {
+            let mut routes = routes();
+            routes.ask(ADA, act(1));
+            // The shard is late: it is asked for more before it is known who has left it.
+            assert_eq!(taken(&mut routes, HERE, 2), 1);
+            cross(&mut routes, HERE, 1, THERE);
+            assert_eq!(taken(&mut routes, THERE, 2), 1);
+            stray(&mut routes, HERE, 2, command);
+            taken(&mut routes, THERE, 3)
+        };
+        assert_eq!(heard(act(1)), 1);
+        assert_eq!(heard(act(2)), 0, "nobody waits for an answer to that");
         let attach = |client| Command::Attach {
             avatar: ADA,
-            client: ClientKey(client),
+            client,
             hidden: BTreeSet::new(),
-            told: crate::shard::viewer::Told::default(),
+            told: Told::default(),
         };
-        assert_eq!(heard(THERE, HERE, attach(2)), 1);
-        assert_eq!(heard(THERE, HERE, attach(1)), 0, "another client drives by now");
-        assert_eq!(heard(THERE, HERE, Command::Detach { avatar: ADA, stops: false }), 0);
-        assert_eq!(heard(THERE, HERE, Command::Leave { avatar: ADA }), 0, "they are back");
+        assert_eq!(heard(attach(CLIENT)), 1);
+        assert_eq!(heard(attach(ClientKey(1))), 0, "another client drives by now");
+        assert_eq!(heard(Command::Detach { avatar: ADA, stops: false }), 0);
+        assert_eq!(heard(Command::Leave { avatar: ADA }), 0, "they are back");
+    }
+
+    #[test]
+    fn who_was_away_when_they_were_asked_and_is_back_is_asked_again() {
+        let mut routes = routes();
+        routes.ask(ADA, act(1));
+        routes.take(HERE, Tick(2));
+        cross(&mut routes, HERE, 1, THERE);
+        routes.take(THERE, Tick(2));
+        cross(&mut routes, THERE, 2, HERE);
+        assert_eq!(taken(&mut routes, HERE, 3), 1, "she enters");
+        stray(&mut routes, HERE, 2, act(1));
+        assert_eq!(taken(&mut routes, HERE, 4), 1);
+        stray(&mut routes, HERE, 4, act(1));
+        assert_eq!(taken(&mut routes, HERE, 5), 0, "where she should be nobody looks again");
+    }
+
+    #[test]
+    fn what_a_lost_shard_was_asked_is_asked_of_nobody_else() {
+        let mut routes = routes();
+        routes.ask(ADA, act(1));
+        routes.take(HERE, Tick(2));
+        cross(&mut routes, HERE, 1, THERE);
+        routes.take(THERE, Tick(2));
+        routes.ask(ADA, act(2));
+        routes.take(THERE, Tick(3));
+        routes.ask(ADA, act(3));
+        routes.lose(THERE);
+        assert_eq!(routes.take_lost(THERE), [(CLIENT, 2)], "3 waits, and 1 is to come back");
+        routes.begin_anew(THERE, vec![Command::Enter(ada())]);
+        stray(&mut routes, HERE, 2, act(1));
+        assert_eq!(taken(&mut routes, THERE, 4), 3, "she enters, and is asked 3 and 1");
+        routes.answer(CLIENT, 3);
+        assert_eq!(routes.take_lost(THERE), [(CLIENT, 1)]);
+        stray(&mut routes, THERE, 4, act(1));
+        assert_eq!(taken(&mut routes, THERE, 5), 0, "it was refused");
+    }
+
+    #[test]
+    fn what_was_asked_of_a_lost_shard_by_somebody_who_has_gone_is_not_done_for_who_comes_next() {
+        let mut routes = routes();
+        routes.ask(ADA, act(1));
+        routes.release(CLIENT);
+        assert_eq!(taken(&mut routes, HERE, 2), 1, "in order it is");
+        routes.drive(ADA, CLIENT);
+        routes.ask(ADA, act(2));
+        routes.lose(HERE);
+        routes.ask(ADA, act(3));
+        routes.release(CLIENT);
+        routes.drive(ADA, ClientKey(3));
+        routes.ask(ADA, act(2));
+        assert_eq!(taken(&mut routes, HERE, 3), 1);
     }
 }

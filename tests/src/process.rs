@@ -118,7 +118,15 @@ impl ServerProcess {
     /// # Errors
     /// As [`Self::start`].
     pub fn start_in(folder: Arc<Folder>, settings: &[&str]) -> Result<Self> {
-        Self::start_with(folder, settings, Vec::new())
+        Self::start_with(folder, settings, &[])
+    }
+
+    /// Starts a server with more arguments, such as `--record FILE`.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_with(folder: Arc<Folder>, settings: &[&str], more: &[&str]) -> Result<Self> {
+        Self::start_as(folder, settings, more, Vec::new())
     }
 
     /// Starts a server on a disk whose power can be cut.
@@ -128,12 +136,13 @@ impl ServerProcess {
     pub fn start_on(power: &Power, plan: &Plan, settings: &[&str]) -> Result<Self> {
         let worlds = power.root().join("worlds");
         std::fs::create_dir(&worlds).context("make a folder for the server")?;
-        Self::start_with(Arc::new(Folder::at(worlds)), settings, power.variables(plan))
+        Self::start_as(Arc::new(Folder::at(worlds)), settings, &[], power.variables(plan))
     }
 
-    fn start_with(
+    fn start_as(
         folder: Arc<Folder>,
         settings: &[&str],
+        more: &[&str],
         environment: Vec<(&'static str, String)>,
     ) -> Result<Self> {
         let (udp, tcp) = free_ports()?;
@@ -143,6 +152,7 @@ impl ServerProcess {
         for setting in settings.iter().copied().chain([own.as_str()]) {
             arguments.extend(["--set".to_owned(), setting.to_owned()]);
         }
+        arguments.extend(more.iter().map(|&more| more.to_owned()));
         let log = Log::default();
         let (child, banner) = spawn(&folder, &arguments, &environment, &log)?;
         let token = banner.token.clone();

@@ -5,10 +5,11 @@
 //! - [`host`]: the server's pure cores in the gateway's order. [`process`]: those that run shards.
 //! - [`network`]: the ways between.
 //! - [`truth`], [`keeping`], [`tally`]: what is so. [`eyes`]: what is seen.
-//! - [`breaks`]: known bugs to find. [`world`]: all of it together.
+//! - [`breaks`]: known bugs to find. [`figures`]: what is counted. [`world`]: all of it together.
 
 pub mod breaks;
 pub mod eyes;
+pub mod figures;
 pub mod host;
 pub mod keeping;
 pub mod network;

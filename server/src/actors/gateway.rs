@@ -59,6 +59,7 @@ use crate::hosting::{Hosting, LinkId, Place};
 use crate::io::clock::{Clock, Pace};
 use crate::io::lobby::{Examined, Lobby};
 use crate::io::quic::{Inbox, Line};
+use crate::io::record::Recorder;
 use crate::people::PersonRecord;
 use crate::places::Places;
 use crate::post::{self, Post};
@@ -165,8 +166,6 @@ struct Client {
     muted_until_ms: u64,
     /// What it was announced, by whichever shard.
     told: Told,
-    /// Requests that no shard has answered yet.
-    open: BTreeSet<u32>,
     /// Offers that it was told of and that have not ended.
     offers: BTreeSet<OfferId>,
 }
@@ -202,6 +201,20 @@ pub struct Outfit {
     pub clock: ClockRow,
     /// Ticks per second.
     pub hz: u16,
+    /// Writes down all that goes into steps, if that is wished.
+    pub recorder: Option<Recorder>,
+}
+
+impl Outfit {
+    /// Returns a shard that begins, which is recorded if that is wished.
+    fn begin(&mut self, shard: Shard) -> Shard {
+        let Some(recorder) = self.recorder.as_mut().filter(|recorder| !recorder.is_over()) else {
+            return shard;
+        };
+        let packed = shard.pack();
+        recorder.shard(&packed);
+        packed.unpack(self.rules.clone()).expect("what was packed just now is a shard")
+    }
 }
 
 /// The middle of a running server.
@@ -260,7 +273,7 @@ impl GatewayActor {
         neighbours: impl FnOnce(Addr<Self>) -> (Outfit, Vec<Shard>, Vec<First>) + 'static,
     ) -> Addr<Self> {
         Self::create(move |ctx| {
-            let (outfit, shards, first) = neighbours(ctx.address());
+            let (mut outfit, shards, first) = neighbours(ctx.address());
             let mut routes = Switchboard::new(outfit.regions);
             for (region, command) in first {
                 routes.push(region, command);
@@ -285,12 +298,14 @@ impl GatewayActor {
             let silence_ticks = u64::from(outfit.hz) * SILENCE_S;
             let hosting = Hosting::new(shards.len(), outfit.clock.tick, silence_ticks);
             let gateway = ctx.address();
+            let shards = shards.into_iter().map(|shard| outfit.begin(shard));
+            let shards: Vec<Runner> = shards.map(|shard| Self::run_here(shard, &gateway)).collect();
             Self {
                 routes,
                 hosting,
                 links: BTreeMap::new(),
                 losses: hosts::Losses::default(),
-                shards: shards.into_iter().map(|shard| Self::run_here(shard, &gateway)).collect(),
+                shards,
                 clients: BTreeMap::new(),
                 people: BTreeMap::new(),
                 owners: BTreeMap::new(),
@@ -319,7 +334,7 @@ impl GatewayActor {
             to.told.note(announce);
         }
         if let Some(request) = post::answer(message) {
-            to.open.remove(&request);
+            self.routes.answer(client, request);
         }
         if let ServerMessage::Offered(offered) = message {
             to.offers.insert(offered.offer.id);

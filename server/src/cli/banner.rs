@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::config::{Config, Reach};
 use crate::identity::PublicKey;
+use crate::io::record::RecordTo;
 
 /// What an operator is told.
 #[derive(Clone, Copy, Debug)]
@@ -23,6 +24,8 @@ pub struct Banner<'a> {
     pub key: PublicKey,
     /// The first start's token.
     pub first_token: Option<&'a str>,
+    /// What is recorded.
+    pub record: Option<&'a RecordTo>,
     /// How long the start took.
     pub took: Duration,
 }
@@ -31,7 +34,7 @@ impl Banner<'_> {
     /// Returns the text, without colour.
     #[must_use]
     pub fn text(&self) -> String {
-        let Banner { config, world, data, listen, http, key, first_token, took } = self;
+        let Banner { config, world, data, listen, http, key, first_token, record, took } = self;
         let mut text = format!(
             "\n  {} serves the world `{world}` (ready in {:.1} s)\n\n  \
              connect   {listen}\n  \
@@ -43,6 +46,15 @@ impl Banner<'_> {
             took.as_secs_f64(),
             who_may_enter(config),
         );
+        if let Some(RecordTo { path, bytes_max }) = record {
+            text += &format!(
+                "  records   {}, at most {} MiB\n\n  \
+                 Everything that anybody does or says is in the recording, under no key, and no\n  \
+                 erasure reaches it. Tell people, and remove it when you are done with it.\n",
+                path.display(),
+                bytes_max >> 20,
+            );
+        }
         if let Some(token) = first_token {
             text += &format!(
                 "\n  Admin token, good for 30 days. It is shown this once and kept nowhere:\n\n  {token}\n"
@@ -91,6 +103,7 @@ mod tests {
             http: config.server.http,
             key: PublicKey([0xAB; 32]),
             first_token: Some("TOKEN"),
+            record: None,
             took: Duration::from_millis(250),
         };
         let text = banner.text();
@@ -106,5 +119,10 @@ mod tests {
         assert!(!text.contains('\u{1B}'));
         let later = Banner { first_token: None, ..banner };
         assert!(!later.text().contains("Admin token"));
+        assert!(!later.text().contains("recording"));
+        let to = RecordTo { path: "/tmp/steps".into(), bytes_max: 5 << 20 };
+        let text = Banner { record: Some(&to), ..banner }.text();
+        assert!(text.contains("\n  records   /tmp/steps, at most 5 MiB\n"), "{text}");
+        assert!(text.contains("Everything that anybody does or says"), "{text}");
     }
 }

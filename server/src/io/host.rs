@@ -40,12 +40,15 @@ use crate::io::link::Gate;
 use crate::io::lobby::{Lobby, damaged};
 use crate::io::operator::{Host, Tokens};
 use crate::io::quic::{self, Inbox};
+use crate::io::record::{RecordError, RecordTo, Recorder, Writing};
 use crate::io::recovery::placed_things;
 use crate::io::rng;
 use crate::io::store::{SledStore, StoreOptions};
 use crate::io::telemetry::Telemetry;
 use crate::io::tls::{self, TlsError};
 use crate::io::transport::Endpoint;
+use crate::link::WorldTerms;
+use crate::recording::Head;
 use crate::region::{RegionIndex, Regions};
 use crate::rows::{self, ClockRow};
 use crate::shard::batch::Command;
@@ -116,6 +119,9 @@ pub enum HostError {
         /// What the system says.
         why: String,
     },
+    /// The recording.
+    #[error(transparent)]
+    Record(#[from] RecordError),
     /// A thread.
     #[error("cannot start a thread: {0}")]
     Thread(std::io::Error),
@@ -134,7 +140,7 @@ pub fn serve(
     started: impl FnOnce(&Started),
 ) -> Result<i32, HostError> {
     let began = clock::instant();
-    let ServeOptions { settings, place, data, manifest, identity, access, first_token, .. } =
+    let ServeOptions { settings, place, data, manifest, identity, access, first_token, record } =
         options;
     let config = settings.config.clone();
     let store_options = StoreOptions {
@@ -153,12 +159,13 @@ pub fn serve(
         config,
         data,
         manifest,
+        record,
     };
     let key = base.identity.public();
     let system = System::new();
     let telemetry = Arc::new(telemetry);
     let running = system.block_on(run(&base, Arc::clone(&store), &telemetry, (settings, place)))?;
-    let Running { listen, http, admin, unheard, endpoint } = running;
+    let Running { listen, http, admin, unheard, endpoint, writing } = running;
     started(&Started { listen, http: http.address(), key, first_token, took: began.elapsed() });
     let code = system.run_with_code().unwrap_or(1);
     endpoint.close(b"stopped");
@@ -168,6 +175,8 @@ pub fn serve(
         tracing::error!("the operators' thread panicked");
     }
     drop(base);
+    // The gateway is gone by now, and what it gathered last is on its way to the file.
+    drop(writing);
     match Arc::try_unwrap(store) {
         Ok(store) => {
             let number = store.close()?;
@@ -187,6 +196,7 @@ struct Running {
     admin: std::thread::JoinHandle<()>,
     unheard: Arc<Notify>,
     endpoint: Endpoint,
+    writing: Option<Writing>,
 }
 
 /// What everything else is built on.
@@ -200,6 +210,7 @@ struct Base {
     identity: Arc<Identity>,
     access: Arc<RwLock<Access>>,
     board: Arc<StatusBoard>,
+    record: Option<RecordTo>,
 }
 
 /// Returns the text of the world's kinds and recipes.
@@ -276,6 +287,7 @@ async fn run(
         nearby_cm: config.chat.nearby_m * 100,
         whisper_cm: config.chat.whisper_m * 100,
     };
+    let (recorder, writing) = record(base, &rules)?.unzip();
     let welcome = Welcoming { world, rules: base.book.hash(), motion };
     let things = placed_things(&*store, regions)?;
     let book_text = base.book_text.clone();
@@ -291,7 +303,19 @@ async fn run(
         },
     )?;
     let gateway = start_actors(
-        Wiring { regions, clock, hz, epochs, welcome, rules, mints, spare, things, book_text },
+        Wiring {
+            regions,
+            clock,
+            hz,
+            epochs,
+            welcome,
+            rules,
+            mints,
+            spare,
+            things,
+            book_text,
+            recorder,
+        },
         base,
         (&lobby, &settings, board, &inbox),
     );
@@ -318,7 +342,17 @@ async fn run(
     );
     let unheard = host.stopped();
     let admin = operators(&base.data, host)?;
-    Ok(Running { listen: address, http, admin, unheard, endpoint })
+    Ok(Running { listen: address, http, admin, unheard, endpoint, writing })
+}
+
+/// Begins to record, if that is wished.
+fn record(base: &Base, rules: &WorldRules) -> Result<Option<(Recorder, Writing)>, HostError> {
+    let Some(to) = &base.record else { return Ok(None) };
+    let head = Head::new(base.manifest.id, WorldTerms::of(rules, &base.book_text));
+    let begun = Recorder::create(to, &head)?;
+    let path = to.path.display();
+    tracing::warn!(%path, "everything that anybody does or says is recorded");
+    Ok(Some(begun))
 }
 
 /// Returns the ids of a run as they are shared out: to each shard, to the lobby, and those kept
@@ -345,6 +379,7 @@ struct Wiring {
     spare: IdMint,
     things: BTreeMap<RegionIndex, Vec<Thing>>,
     book_text: String,
+    recorder: Option<Recorder>,
 }
 
 fn start_actors(
@@ -357,8 +392,19 @@ fn start_actors(
         &Arc<Mutex<Inbox>>,
     ),
 ) -> actix::Addr<GatewayActor> {
-    let Wiring { regions, clock, hz, epochs, welcome, rules, mints, spare, things, book_text } =
-        wiring;
+    let Wiring {
+        regions,
+        clock,
+        hz,
+        epochs,
+        welcome,
+        rules,
+        mints,
+        spare,
+        things,
+        book_text,
+        recorder,
+    } = wiring;
     let terrain = Arc::clone(&base.terrain);
     let folder = Some(base.data.join("ground"));
     let generator_settings = GeneratorSettings { folder, ..GeneratorSettings::default() };
@@ -385,6 +431,7 @@ fn start_actors(
             mint: spare,
             clock,
             hz,
+            recorder,
         };
         (outfit, shards, first)
     })

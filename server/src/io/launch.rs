@@ -13,6 +13,7 @@ use crate::admission::access::{ACCESS_FILE, Access, AccessError};
 use crate::config::{Input, Mistakes, Settings};
 use crate::identity::Identity;
 use crate::io::files::{self, FileError};
+use crate::io::record::RecordTo;
 use crate::io::{clock, rng, telemetry};
 use crate::token::{Mint, Purpose};
 use crate::world::{self, MANIFEST_FILE, Manifest, Wish, WorldError};
@@ -224,6 +225,8 @@ pub struct ServeOptions {
     pub access: Access,
     /// A token to print once, on a world's first start.
     pub first_token: Option<String>,
+    /// What is to be recorded.
+    pub record: Option<RecordTo>,
 }
 
 /// Prepares a server for the world that `place` names, which is made if there is none yet.
@@ -252,7 +255,8 @@ pub fn prepare(place: Place, seed: Option<u64>) -> Result<ServeOptions, LaunchEr
     let identity = files::identity(&data)?;
     let mut access = read_access(&data)?;
     let first_token = first_token(&data, &manifest, &identity, &mut access)?;
-    Ok(ServeOptions { settings, place, data, manifest, identity, access, first_token })
+    let record = None;
+    Ok(ServeOptions { settings, place, data, manifest, identity, access, first_token, record })
 }
 
 /// Returns an admin token if nobody was ever given one; [`keep_first_token`] makes that known.

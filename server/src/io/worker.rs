@@ -5,14 +5,12 @@
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{Actor, Addr, System};
 use protocol::close::CloseCode;
 use protocol::io::connection::{Destination, OpenError, close_of, open_as};
 use protocol::io::trust::ServerKey;
-use protocol::rules::RuleBook;
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
@@ -21,7 +19,7 @@ use crate::actors::uplink::{Said, Uplink};
 use crate::hosting::REGIONS_MAX;
 use crate::io::link::{Deaf, Incoming, pass_on};
 use crate::io::transport::{RecvStream, SendStream};
-use crate::link::{Down, FRAME_BYTES_MAX, LINK_ALPN, PROGRAM, Up, WorldTerms};
+use crate::link::{Down, FRAME_BYTES_MAX, LINK_ALPN, PROGRAM, Up};
 use crate::region::RegionIndex;
 use crate::shard::WorldRules;
 use crate::shard::batch::StepOutput;
@@ -194,7 +192,9 @@ impl Stay {
             match heard {
                 Ok(Some(Down::Greeting { .. })) => {}
                 Ok(Some(Down::Terms(terms))) => {
-                    shards.rules = Some(rules(terms)?);
+                    let rules = terms.rules();
+                    let nonsense = |bad| WorkerError::Nonsense(format!("{bad}"));
+                    shards.rules = Some(rules.map_err(nonsense)?);
                     self.has_joined = true;
                     told("joined");
                 }
@@ -258,12 +258,6 @@ fn ended(connection: &quinn::Connection, why: &str) -> WorkerError {
 
 fn gone(_: actix::MailboxError) -> WorkerError {
     WorkerError::Lost("a shard of this process ended".into())
-}
-
-fn rules(terms: WorldTerms) -> Result<WorldRules, WorkerError> {
-    let WorldTerms { regions, motion, book, view_cm, nearby_cm, whisper_cm } = terms;
-    let book = RuleBook::parse(&book).map_err(|bad| WorkerError::Nonsense(bad.to_string()))?;
-    Ok(WorldRules { regions, motion, book: Arc::new(book), view_cm, nearby_cm, whisper_cm })
 }
 
 /// The shards that run here.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use protocol::ids::EntityId;
 use protocol::message::server::Being;
 use protocol::state::EntityState;
+use protocol::units::Tick;
 use rkyv::with::AsVec;
 
 use super::interest::Slot;
@@ -44,6 +45,8 @@ pub struct Entity {
     pub state: EntityState,
     /// What it is.
     pub about: Arc<About>,
+    /// When a neighbour told of it last, or was given it; means nothing of what is stepped here.
+    pub told_at: Tick,
 }
 
 /// The table of entities, by slot and by id.
@@ -174,6 +177,7 @@ mod tests {
             owner,
             state: EntityState::default(),
             about: Arc::new(About { being, version: 0 }),
+            told_at: Tick(0),
         }
     }
 

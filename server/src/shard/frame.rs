@@ -11,12 +11,6 @@ use super::{MARGIN_CM, Shard};
 use crate::region::RegionIndex;
 
 impl Shard {
-    pub(super) fn carry_ghosts_on(&mut self) {
-        for border in &self.borders {
-            border.carry_on(self.tick, self.rules.motion.hz, &mut self.entities);
-        }
-    }
-
     pub(super) fn hear_ghosts(&mut self, batch: GhostBatch) {
         let from = batch.from;
         let entered = batch.entered.iter().map(|(id, ..)| *id);
@@ -42,7 +36,9 @@ impl Shard {
 
     pub(super) fn show_ghosts(&mut self, output: &mut StepOutput) {
         for border in &mut self.borders {
-            if let Some(batch) = border.tell(self.region.index, self.tick, &self.entities) {
+            if let Some(batch) =
+                border.tell((self.region.index, self.tick), &self.entities, &self.sent_over)
+            {
                 output.ghosts.push((border.region.index, batch));
             }
         }

@@ -14,7 +14,7 @@ use rkyv::with::AsVec;
 use super::entities::{About, Entities, Entity, Owner};
 use crate::region::{Region, RegionIndex};
 
-/// Ticks for which ghosts of a silent neighbour move on by their velocity: a quarter second.
+/// Ticks for which a ghost that nobody tells of moves on by its velocity: a quarter second.
 const CARRIED_TICKS_MAX: u64 = 5;
 
 /// Ticks for which a neighbour is not told yet that somebody went to another shard: that shard
@@ -52,7 +52,6 @@ pub struct Border {
     /// Who went to this very neighbour, and when: what it told before does not count for them.
     #[rkyv(with = AsVec)]
     sent: BTreeMap<EntityId, Tick>,
-    heard_at: Tick,
     /// Whether the neighbour has been told anything yet.
     has_begun: bool,
 }
@@ -67,7 +66,6 @@ impl Border {
             told: BTreeMap::new(),
             handed: BTreeMap::new(),
             sent: BTreeMap::new(),
-            heard_at: Tick(0),
             has_begun: false,
         }
     }
@@ -90,11 +88,14 @@ impl Border {
     }
 
     /// Returns what the neighbour must know of this tick, nothing if all is as it was.
+    ///
+    /// Who was `sent` over on an errand in this very step is told of once more: somebody who goes to
+    /// and fro with each act would be told of by neither side otherwise.
     pub fn tell(
         &mut self,
-        from: RegionIndex,
-        tick: Tick,
+        (from, tick): (RegionIndex, Tick),
         entities: &Entities,
+        sent: &[EntityId],
     ) -> Option<GhostBatch> {
         let is_whole = !std::mem::replace(&mut self.has_begun, true);
         let (entered, moved, left) = (Vec::new(), Vec::new(), Vec::new());
@@ -102,7 +103,8 @@ impl Border {
         let mut told = BTreeMap::new();
         for (_, entity) in entities.iter() {
             let is_near = self.region.distance_cm(entity.state.position) <= self.band_cm;
-            if entity.owner != Owner::Here || !is_near {
+            let is_told = entity.owner == Owner::Here || sent.contains(&entity.id);
+            if !is_told || !is_near {
                 continue;
             }
             let now = (entity.state, entity.about.version);
@@ -134,7 +136,6 @@ impl Border {
 
     /// Takes in what the neighbour tells, seen at `tick`.
     pub fn hear(&mut self, batch: GhostBatch, tick: Tick, hz: u16, entities: &mut Entities) {
-        self.heard_at = tick;
         let late = u32::try_from(tick.since(batch.tick)).unwrap_or(0).min(8);
         let owner = Owner::Neighbour(batch.from);
         let now =
@@ -155,26 +156,28 @@ impl Border {
         }
         for (id, state, about) in batch.entered {
             if entities.by_id(id).is_none_or(|entity| entity.owner != Owner::Here) {
-                entities.put(Entity { id, owner, state: now(state), about });
+                entities.put(Entity { id, owner, state: now(state), about, told_at: tick });
             }
         }
         for (id, state) in batch.moved {
             let Some(slot) = entities.slot(id) else { continue };
             if let Some(entity) = entities.get_mut(slot).filter(|entity| entity.owner == owner) {
                 entity.state = now(state);
+                entity.told_at = tick;
             }
         }
     }
+}
 
-    /// Moves this neighbour's ghosts on by one tick: before the neighbour is heard, so that one
-    /// it does not mention (a traveller on its way) keeps walking.
-    pub fn carry_on(&self, tick: Tick, hz: u16, entities: &mut Entities) {
-        if tick.since(self.heard_at) > CARRIED_TICKS_MAX {
-            return;
-        }
-        let owner = Owner::Neighbour(self.region.index);
-        entities.for_each_mut(|entity| {
-            if entity.owner == owner && entity.state.velocity != [0; 3] {
+impl Entities {
+    /// Moves ghosts on by one tick: before neighbours are heard, so that one that none of them
+    /// mentions (a traveller on its way) keeps walking, for a moment.
+    pub(super) fn carry_ghosts_on(&mut self, tick: Tick, hz: u16) {
+        self.for_each_mut(|entity| {
+            let is_carried = entity.owner != Owner::Here
+                && entity.state.velocity != [0; 3]
+                && tick.since(entity.told_at) <= CARRIED_TICKS_MAX;
+            if is_carried {
                 entity.state.position = entity.state.extrapolate(1, hz);
             }
         });

@@ -41,6 +41,7 @@ impl Shard {
             owner: Owner::Here,
             state: avatar.body.state(),
             about: Arc::clone(&avatar.about),
+            told_at: self.tick,
         });
         let ThingsRecord { things, offers, works } = things;
         for thing in things {
@@ -173,6 +174,7 @@ impl Shard {
             self.offers_gone.pop_first();
         }
         self.show_as_theirs(id, region);
+        self.sent_over.push(id);
         let viewer = avatar.viewer.take();
         let traveller = Traveller { avatar, things, viewer, errand };
         output.travellers.push((region, Box::new(traveller)));
@@ -184,6 +186,7 @@ impl Shard {
             && let Some(entity) = self.entities.get_mut(slot)
         {
             entity.owner = Owner::Neighbour(region);
+            entity.told_at = self.tick;
         }
         for border in self.borders.iter_mut().filter(|border| border.region.index == region) {
             border.send(id, self.tick);

@@ -75,6 +75,7 @@ impl Packed {
             parties: self.parties.into_iter().collect(),
             offers_gone: self.offers_gone.into_iter().collect(),
             put_outside: Vec::new(),
+            sent_over: Vec::new(),
             entities: self.entities.check()?,
             borders: self.borders,
             changes: super::Changes::default(),

@@ -392,7 +392,7 @@ impl Shard {
             Some(known) => Arc::new(About { being, version: known.about.version.wrapping_add(1) }),
             None => Arc::new(About { being, version: 0 }),
         };
-        self.entities.put(Entity { id, owner: Owner::Here, state, about });
+        self.entities.put(Entity { id, owner: Owner::Here, state, about, told_at: self.tick });
         self.sync_pillar(id);
     }
 

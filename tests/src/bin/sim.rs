@@ -2,29 +2,35 @@
 //! violated.
 //!
 //! Reads the command line and shows what came of it; what is simulated and checked stands in
-//! `tests::sim`.
+//! `tests::sim`, what is recorded and replayed in `server::recording`.
 
 use std::io::Write as _;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::{Mutex, PoisonError, mpsc};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
+use server::io::record;
+use server::recording::BadRecording;
+use server::recording::replay::{Stop, replay};
 use tests::sim::breaks::Break;
+use tests::sim::figures::Figures;
 use tests::sim::world::{Outcome, run};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Exit code when a seed failed.
+/// Exit code when a seed failed, or a recording is not replayed as it was recorded.
 const FAILED: u8 = 3;
 
 #[derive(Parser)]
 #[command(
     about = "Runs whole worlds in one thread, with faults, from seeds, and says what was violated",
-    after_help = "Examples:\n  ecumene-sim --seed 7\n  ecumene-sim --first 1 --count 1000\n  \
-                  ecumene-sim --break lose-ghosts --count 20\n  ecumene-sim --breaks"
+    after_help = "Examples:\n  ecumene-sim --seed 7\n  ecumene-sim --first 1 --count 1000 --jobs 8\n  \
+                  ecumene-sim --break lose-ghosts --count 20\n  ecumene-sim --breaks\n  ecumene-sim --replay steps.rec"
 )]
 struct Cli {
     /// Runs one seed, twice, and compares the hashes
@@ -36,6 +42,9 @@ struct Cli {
     /// How many seeds; of `--breaks`, at most
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..))]
     count: u64,
+    /// How many worlds of a sweep run side by side, each in a thread of its own
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    jobs: u16,
     /// Plants a known bug, which is to be found
     #[arg(long = "break", value_name = "NAME")]
     planted: Option<String>,
@@ -45,6 +54,10 @@ struct Cli {
     /// Lists the known bugs
     #[arg(long)]
     list_breaks: bool,
+    /// Makes the steps of a recorded world again, as `ecumene serve --record FILE` wrote them down,
+    /// and compares the hashes of what comes out
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["seed", "first", "breaks", "planted"])]
+    replay: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -70,12 +83,15 @@ fn simulate(cli: &Cli) -> Result<bool> {
         }
         return Ok(true);
     }
+    if let Some(path) = &cli.replay {
+        return replay_file(path);
+    }
     if cli.breaks {
         try_breaks(cli.first, cli.count)
     } else if let Some(seed) = cli.seed {
         run_one(seed, planted)
     } else {
-        sweep(cli.first, cli.count, planted)
+        sweep(cli, planted)
     }
 }
 
@@ -99,7 +115,8 @@ fn run_one(seed: u64, planted: Option<Break>) -> Result<bool> {
     Ok(true)
 }
 
-fn sweep(first: u64, count: u64, planted: Option<Break>) -> Result<bool> {
+fn sweep(cli: &Cli, planted: Option<Break>) -> Result<bool> {
+    let Cli { first, count, jobs, .. } = *cli;
     let progress = ProgressBar::new(count);
     let style = "{bar:40} {pos}/{len} seeds, {per_sec}, {eta} left {msg}";
     progress.set_style(ProgressStyle::with_template(style)?);
@@ -108,20 +125,47 @@ fn sweep(first: u64, count: u64, planted: Option<Break>) -> Result<bool> {
         reason = "a program of its own, which says how fast it is"
     )]
     let began = Instant::now();
+    let seeds = Mutex::new(first..first.saturating_add(count));
+    let next = || seeds.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let (send, outcomes) = mpsc::sync_channel(usize::from(jobs));
     let mut failed = 0;
-    for seed in first..first.saturating_add(count) {
-        let outcome = run(seed, planted);
-        if outcome.violation.is_some() {
-            failed += 1;
-            let text = failure(&outcome, planted);
-            progress.suspend(|| say(&text))?;
-            progress.set_message(format!("({failed} failed)"));
+    let mut least: Option<Figures> = None;
+    std::thread::scope(|scope| {
+        for _ in 0..jobs {
+            let (send, next) = (send.clone(), &next);
+            scope.spawn(move || {
+                // Whoever does not take any more has said why.
+                while let Some(seed) = next()
+                    && send.send(run(seed, planted)).is_ok()
+                {}
+            });
         }
-        progress.inc(1);
-    }
+        drop(send);
+        for outcome in outcomes {
+            if outcome.violation.is_some() {
+                failed += 1;
+                let text = failure(&outcome, planted);
+                progress.suspend(|| say(&text))?;
+                progress.set_message(format!("({failed} failed)"));
+            } else {
+                let figures = outcome.figures;
+                least = Some(least.map_or(figures, |least| least.least(figures)));
+            }
+            progress.inc(1);
+        }
+        anyhow::Ok(())
+    })?;
     progress.finish_and_clear();
     let per_s = count as f64 / began.elapsed().as_secs_f64().max(0.001);
     say(&format!("{count} seeds from {first} on: {failed} failed; {per_s:.2} seeds/s\n"))?;
+    if let Some(least) = least {
+        let Figures { ticks, crossings, moves, kills, power_cuts, disk_troubles, cuts, .. } = least;
+        say(&format!(
+            "  each at least: {ticks} ticks, {crossings} hand-offs, {moves} shards moved, {kills} \
+             processes killed, {power_cuts} power cuts, {disk_troubles} troubles of the disk, \
+             {cuts} lines cut\n"
+        ))?;
+    }
     Ok(failed == 0)
 }
 
@@ -147,6 +191,19 @@ fn try_breaks(first: u64, count: u64) -> Result<bool> {
     }
     say(&format!("{} of {} found\n", Break::ALL.len() - missed, Break::ALL.len()))?;
     Ok(missed == 0)
+}
+
+/// Replays a recording; a file that is cut off is well up to the cut.
+fn replay_file(path: &Path) -> Result<bool> {
+    let (report, stop) = replay(record::open(path)?);
+    say(&format!("{}: {report}", path.display()))?;
+    match stop {
+        None => Ok(true),
+        Some(stop) => {
+            say(&format!("{stop}\n"))?;
+            Ok(matches!(stop, Stop::Recording(BadRecording::Cut { .. })))
+        }
+    }
 }
 
 fn figures(outcome: &Outcome) -> String {

@@ -14,7 +14,7 @@ use server::region::RegionIndex;
 
 use super::host::HZ;
 use super::scene::VIEW_CM;
-use super::truth::{Check, Truth};
+use super::truth::{Check, Seat, Truth};
 use super::walker::Walker;
 
 /// Whoever stays this near must be seen.
@@ -29,14 +29,14 @@ const NOTICE_TICKS: u32 = 12;
 /// Ticks that a ghost may be behind while everything is in time.
 const BEHIND_TICKS: u64 = 4;
 
-/// Ticks that a third shard may show somebody who crossed borders and left the world at once: six for
-/// each shard until it says so, and the way there.
+/// Ticks that a third shard may show somebody who crossed borders and left the world at once, back
+/// again or not: six for each shard until it says so, and the way there.
 const GONE_TICKS: u64 = 20;
 
 /// Ticks that a ghost may be behind while a region is late or begins anew.
 const BEHIND_TICKS_MAX: u64 = 60;
 
-/// Ticks that ghosts move on by their velocity, late batches included: five, and eight.
+/// Ticks that a ghost moves on by its velocity: eight that its batch is late, and five until the next.
 const CARRIED_TICKS_MAX: u64 = 13;
 
 /// How far a body gets in a tick: an announcement tells a place and no velocity.
@@ -45,8 +45,25 @@ const STEP_CM: u64 = 40;
 /// Ticks after a disturbance in which ghosts may still show it.
 const HAUNTED_TICKS: u64 = 24;
 
+/// Places of somebody that are told of a violation: as many as tell which way they went.
+const SEATS_TOLD: usize = 16;
+
 /// Things in view from which on not all of them are shown: 64 are tracked, with some room.
 const CROWD: usize = 56;
+
+/// What there is to be seen at one tick, and where.
+#[derive(Debug)]
+pub struct Sights(BTreeMap<EntityId, Position>);
+
+impl Sights {
+    /// Returns everyone and everything in the world at `tick`.
+    #[must_use]
+    pub fn of(truth: &Truth, tick: Tick) -> Self {
+        let placed = truth.keeping.placed().filter_map(|thing| Some((thing.id, thing.place()?)));
+        let everyone = truth.everyone(tick).map(|(id, seat)| (id, seat.position));
+        Self(everyone.filter(|(id, _)| truth.is_in(*id)).chain(placed).collect())
+    }
+}
 
 /// How long somebody has been near, or far, for one client.
 #[derive(Debug, Default)]
@@ -62,21 +79,23 @@ impl Eyes {
         self.far.clear();
     }
 
-    /// Checks what is in view against where everyone is at `tick`, every tick.
+    /// Checks what is in view of a client at `here` against all that there is, every tick.
     ///
     /// # Errors
     /// Who is not seen, or seen though far away.
-    pub fn look(&mut self, walker: &Walker, truth: &Truth, tick: Tick, way_ticks: u32) -> Check {
+    pub fn look(
+        &mut self,
+        walker: &Walker,
+        here: Position,
+        Sights(all): &Sights,
+        way_ticks: u32,
+    ) -> Check {
         let (Some(own), Some(replica)) = (walker.avatar, &walker.replica) else { return Ok(()) };
-        let Some(here) = truth.at(tick, own).map(|seat| seat.position) else { return Ok(()) };
-        let placed = truth.keeping.placed().filter_map(|thing| Some((thing.id, thing.place()?)));
-        let everyone = truth.everyone(tick).map(|(id, seat)| (id, seat.position));
-        let others = everyone.filter(|(id, _)| *id != own && truth.is_in(*id));
-        let all: BTreeMap<EntityId, Position> = others.chain(placed).collect();
-        let in_view = all.values().filter(|at| here.is_within(**at, FAR_CM)).count();
+        let others = || all.iter().filter(|(id, _)| **id != own);
+        let in_view = others().filter(|(_, at)| here.is_within(**at, FAR_CM)).count();
         let patience = NOTICE_TICKS + way_ticks;
         let mut near = BTreeMap::new();
-        for (&id, &at) in &all {
+        for (&id, &at) in others() {
             if here.is_within(at, NEAR_CM) && in_view < CROWD {
                 let ticks = self.near.get(&id).map_or(1, |ticks| ticks + 1);
                 near.insert(id, ticks);
@@ -90,7 +109,7 @@ impl Eyes {
         }
         let mut far = BTreeMap::new();
         for entity in replica.entities() {
-            let at = all.get(&entity.id);
+            let at = all.get(&entity.id).filter(|_| entity.id != own);
             if at.is_some_and(|at| here.is_within(*at, FAR_CM)) {
                 continue;
             }
@@ -131,17 +150,19 @@ pub fn check_frame(walker: &Walker, truth: &Truth, tick: Tick) -> Check {
         };
         if !is_so {
             let then = |ago: u64| Tick(tick.0.saturating_sub(ago));
-            let last = (0..=BEHIND_TICKS_MAX).map(then).find_map(|tick| {
-                truth.at(tick, entity.id).map(|seat| format!("{seat:?} at tick {}", tick.0))
+            let seats = (0..=BEHIND_TICKS_MAX).map(then).filter_map(|tick| {
+                let Seat { position, region, .. } = truth.at(tick, entity.id)?;
+                Some(format!("{} {} in {} at {}", position.x, position.z, region.0, tick.0))
             });
+            let last: Vec<String> = seats.take(SEATS_TOLD).collect();
             return Err(format!(
                 "{} of region {} sees {} in a state that never was: {state:?} at tick {}; \
-                 it was last {}",
+                 it was, newest first: {}",
                 walker.name(),
                 viewer.region.0,
                 entity.id,
                 tick.0,
-                last.unwrap_or_else(|| "long ago".into())
+                if last.is_empty() { "long gone".into() } else { last.join(", ") }
             ));
         }
     }
@@ -161,7 +182,7 @@ fn is_avatar_so(
     }
     // While their region is lost, and its successor waits for the disk, they stand where they were.
     if now.is_none()
-        && truth.last_place(avatar).is_some_and(|at| {
+        && truth.last_place(avatar, tick).is_some_and(|at| {
             (0..=CARRIED_TICKS_MAX).any(|ago| is_moved_on(at, state, ago, step_cm))
         })
     {
@@ -171,17 +192,18 @@ fn is_avatar_so(
     let mut before = (0..=BEHIND_TICKS_MAX.min(tick.0)).map(|ago| Tick(tick.0 - ago));
     let last = before.find_map(|then| truth.at(then, avatar)).map_or(region, |seat| seat.region);
     let is_calm = [region, last].iter().all(|&region| truth.is_calm(region, tick, HAUNTED_TICKS));
-    let behind = match (is_calm, now) {
-        (true, Some(_)) => BEHIND_TICKS,
-        (true, None) => GONE_TICKS,
-        (false, _) => BEHIND_TICKS_MAX,
+    let was = |behind: u64| {
+        (0..=behind.min(tick.0)).any(|ago| {
+            let Some(then) = truth.at(Tick(tick.0 - ago), avatar) else { return false };
+            // Whoever begins anew begins where they were before others saw them walk on.
+            let carried_max = if is_calm { ago.min(CARRIED_TICKS_MAX) } else { CARRIED_TICKS_MAX };
+            (0..=carried_max).any(|ticks| is_moved_on(then.position, state, ticks, step_cm))
+        })
     };
-    (0..=behind.min(tick.0)).any(|ago| {
-        let Some(then) = truth.at(Tick(tick.0 - ago), avatar) else { return false };
-        // Whoever begins anew begins where they were before others saw them walk on.
-        let carried_max = if is_calm { ago.min(CARRIED_TICKS_MAX) } else { CARRIED_TICKS_MAX };
-        (0..=carried_max).any(|ticks| is_moved_on(then.position, state, ticks, step_cm))
-    })
+    if !is_calm {
+        return was(BEHIND_TICKS_MAX);
+    }
+    was(BEHIND_TICKS) || !truth.was_in(avatar, tick, GONE_TICKS) && was(GONE_TICKS)
 }
 
 /// Returns whether a state is one from `from` moved on by its velocity for some ticks, each of

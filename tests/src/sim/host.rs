@@ -9,12 +9,12 @@ mod enter;
 mod hosts;
 mod tick;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use protocol::close::CloseCode;
-use protocol::ids::{EntityId, IdMint, PersonId, SessionId, ShardId};
+use protocol::ids::{ChunkId, EntityId, IdMint, PersonId, SessionId, ShardId};
 use protocol::input::InputDatagram;
 use protocol::message::ServerMessage;
 use protocol::message::server::{Notice, Refused};
@@ -38,6 +38,7 @@ use server::shard::viewer::{ClientKey, Told};
 use server::shard::{Shard, WorldRules};
 use server::store::{Batch, Epoch, Key, MemoryStore, Number, Store as _, StoreError, Stored, Tree};
 use server::switchboard::Switchboard;
+use worldgen::chunk::Chunk;
 
 use super::breaks::{Break, Saboteur};
 use super::keeping::Rows;
@@ -123,7 +124,6 @@ pub struct Client {
     stay: SessionId,
     judge: Session,
     told: Told,
-    open: BTreeSet<u32>,
     /// A letter that a planted bug keeps back.
     held_back: Option<ServerMessage>,
 }
@@ -152,6 +152,7 @@ pub struct Host {
     unsaved: VecDeque<Batch>,
     appended: Number,
     places: Places,
+    ground: BTreeMap<ChunkId, Arc<Chunk>>,
     /// What a planted bug writes a tick late.
     unfinished: Vec<Batch>,
     epochs: Vec<(ShardId, Epoch)>,
@@ -224,6 +225,7 @@ impl Host {
             unsaved: VecDeque::new(),
             appended: Number::default(),
             places: Places::default(),
+            ground: BTreeMap::new(),
             unfinished: Vec::new(),
             epochs: Vec::new(),
             mint,
@@ -309,7 +311,7 @@ impl Host {
             to.told.note(announce);
         }
         if let Some(request) = post::answer(message) {
-            to.open.remove(&request);
+            self.routes.answer(client, request);
         }
         let mut bytes = Vec::new();
         message.write(&mut bytes);
@@ -344,11 +346,10 @@ impl Host {
             }
             Reaction::World(command) => {
                 let request = command.request();
-                place.open.extend(request);
                 if self.saboteur.strikes(Break::LoseAct, 40) {
                     return;
                 }
-                let is_taken = self.routes.command(avatar, command);
+                let is_taken = self.routes.ask(avatar, command);
                 if let Some(request) = request.filter(|_| !is_taken) {
                     self.refuse_for_now(client, request);
                 }

@@ -105,5 +105,9 @@ pub fn faults(seed: u64, walkers: u64) -> Vec<(u64, Fault)> {
         };
         faults.push((at_us, fault));
     }
+    if !faults.iter().any(|(_, fault)| matches!(fault, Fault::Cut { .. })) {
+        let at_us = chance.between(BEGIN_US, REST_US - SLOT_US / 2);
+        faults.push((at_us, Fault::Cut { walker: chance.below(walkers), us: 1_000_000 }));
+    }
     faults
 }

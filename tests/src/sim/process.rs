@@ -4,11 +4,9 @@
 //! whether or not anyone still believes it.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
-use protocol::rules::RuleBook;
-use server::link::{Down, LENGTH_BYTES, Up, WorldTerms, read, write};
+use server::link::{Down, LENGTH_BYTES, Up, read, write};
 use server::region::RegionIndex;
 use server::shard::batch::StepOutput;
 use server::shard::{Shard, WorldRules};
@@ -72,7 +70,7 @@ impl Process {
         let answer = match said {
             Down::Greeting { .. } | Down::Ended { .. } => return Ok(None),
             Down::Terms(terms) => {
-                self.rules = Some(rules(terms)?);
+                self.rules = Some(terms.rules().map_err(|bad| bad.to_string())?);
                 return Ok(None);
             }
             Down::Host { shard } => {
@@ -97,10 +95,4 @@ impl Process {
         };
         write(&answer).map(Some).map_err(|error| error.to_string())
     }
-}
-
-fn rules(terms: WorldTerms) -> Result<WorldRules, String> {
-    let WorldTerms { regions, motion, book, view_cm, nearby_cm, whisper_cm } = terms;
-    let book = RuleBook::parse(&book).map_err(|error| error.to_string())?;
-    Ok(WorldRules { regions, motion, book: Arc::new(book), view_cm, nearby_cm, whisper_cm })
 }

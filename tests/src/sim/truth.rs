@@ -53,6 +53,8 @@ pub struct Truth {
     regions: Regions,
     ticks: BTreeMap<u64, BTreeMap<EntityId, Seat>>,
     last: BTreeMap<EntityId, (Tick, Position)>,
+    /// Where those stood whose region began anew, and when.
+    before: BTreeMap<EntityId, (Tick, Position)>,
     stepped: BTreeMap<RegionIndex, Tick>,
     stacks: BTreeMap<RegionIndex, usize>,
     /// The last tick at which a region's shard did not answer in time, or began anew.
@@ -82,6 +84,7 @@ impl Truth {
             regions,
             ticks: BTreeMap::new(),
             last: BTreeMap::new(),
+            before: BTreeMap::new(),
             stepped: BTreeMap::new(),
             stacks: BTreeMap::new(),
             irregular: BTreeMap::new(),
@@ -134,6 +137,7 @@ impl Truth {
         }
         for gone in &output.departed {
             self.last.remove(&gone.avatar);
+            self.before.remove(&gone.avatar);
         }
         let first = self.entries.len();
         for entry in &output.journal {
@@ -157,13 +161,14 @@ impl Truth {
                 self.confirms.insert((letter.to, done.request), first + after + 1);
             }
         }
-        self.keeping.check()
+        if output.journal.is_empty() { Ok(()) } else { self.keeping.check() }
     }
 
-    /// Returns where somebody was stepped to last who has not left the world.
+    /// Returns where somebody who has not left the world was stepped to last, by `tick`.
     #[must_use]
-    pub fn last_place(&self, avatar: EntityId) -> Option<Position> {
-        self.last.get(&avatar).map(|&(_, at)| at)
+    pub fn last_place(&self, avatar: EntityId, tick: Tick) -> Option<Position> {
+        let last = self.last.get(&avatar).filter(|(then, _)| *then <= tick);
+        last.or_else(|| self.before.get(&avatar)).map(|&(_, at)| at)
     }
 
     fn seat(&mut self, tick: Tick, avatar: EntityId, seat: Seat, is_anew: bool) -> Check {
@@ -176,6 +181,9 @@ impl Truth {
         }
         let before = self.last.insert(avatar, (tick, seat.position));
         if let Some((then, at)) = before {
+            if is_anew {
+                self.before.insert(avatar, (then, at));
+            }
             // Who begins anew begins where they stood, however long that took.
             let ticks = if is_anew { 2 } else { tick.since(then).max(1) };
             let reach = PACE_CM * ticks + if is_anew { BESIDE_CM } else { 0 };
@@ -252,6 +260,7 @@ impl Truth {
     /// When that is not what they hold.
     pub fn come_in(&mut self, avatar: EntityId, person: PersonId, things: &[Thing]) -> Check {
         self.last.remove(&avatar);
+        self.before.remove(&avatar);
         let read: BTreeMap<EntityId, u32> =
             things.iter().map(|thing| (thing.id, thing.count)).collect();
         let held = self.keeping.held_by(person);
@@ -286,6 +295,12 @@ impl Truth {
         self.ticks.get(&tick.0)?.get(&avatar).copied()
     }
 
+    /// Returns whether an avatar was in the world at `tick` and at the `ticks` before it.
+    #[must_use]
+    pub fn was_in(&self, avatar: EntityId, tick: Tick, ticks: u64) -> bool {
+        (0..=ticks.min(tick.0)).all(|ago| self.at(Tick(tick.0 - ago), avatar).is_some())
+    }
+
     /// Returns where everyone was at a tick.
     pub fn everyone(&self, tick: Tick) -> impl Iterator<Item = (EntityId, Seat)> + '_ {
         self.ticks.get(&tick.0).into_iter().flatten().map(|(&avatar, &seat)| (avatar, seat))
@@ -318,8 +333,9 @@ impl Truth {
         let stacks = self.stacks.values().sum::<usize>();
         // What people hold who are away is in no shard.
         let here = self.everyone(tick).filter_map(|(avatar, _)| self.owners.get(&avatar));
-        let held = here.map(|&person| self.keeping.held_by(person).len());
-        let kept = held.sum::<usize>() + self.keeping.placed().count();
+        let here: BTreeSet<PersonId> = here.copied().collect();
+        let holders = self.keeping.rows().keys().map(|(holder, _)| holder);
+        let kept = holders.filter(|it| it.is_none_or(|holder| here.contains(&holder))).count();
         if stacks == kept {
             return Ok(());
         }
@@ -372,6 +388,7 @@ impl Truth {
         self.tally = tally;
         self.ticks.clear();
         self.last.clear();
+        self.before.clear();
         self.stepped.clear();
         self.stacks.clear();
         self.irregular.clear();

@@ -28,6 +28,7 @@ use server::store::{MemoryStore, Store as _};
 
 use super::breaks::{Break, Saboteur};
 use super::eyes::{self, Eyes};
+use super::figures::Figures;
 use super::host::{self, Examined, Host, Out, Stepped};
 use super::network::{Quality, Way};
 use super::plan::{self, END_US, End, Fault, REST_US};
@@ -45,41 +46,6 @@ const TICK_US: u64 = 50_000;
 
 /// How long a server takes to start again.
 const RESTART_US: (u64, u64) = (300_000, 1_500_000);
-
-/// Figures of one run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Figures {
-    /// Ticks.
-    pub ticks: u64,
-    /// Hand-offs from shard to shard.
-    pub crossings: u64,
-    /// Shards that moved to another process, or home.
-    pub moves: u64,
-    /// Processes that were lost, and whose regions began anew.
-    pub takeovers: u64,
-    /// Power cuts.
-    pub power_cuts: u64,
-    /// Entries of the journal that power cuts took, none of them confirmed to anybody.
-    pub lost_entries: u64,
-    /// Times at which the disk took nothing.
-    pub disk_troubles: u64,
-    /// Lines that were cut for a while.
-    pub cuts: u64,
-    /// Connections that broke.
-    pub breaks: u64,
-    /// Stays that ended in good order.
-    pub leaves: u64,
-    /// Times somebody came in.
-    pub entries: u64,
-    /// Requests carried out.
-    pub done: u64,
-    /// Requests refused.
-    pub refused: u64,
-    /// Frames seen, each state in it held against the truth.
-    pub frames: u64,
-    /// Predictions held against the server's body while nothing disturbed them.
-    pub predictions: u64,
-}
 
 /// How a run ended.
 #[derive(Clone, Debug)]

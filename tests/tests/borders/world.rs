@@ -196,7 +196,7 @@ impl World {
     pub fn begin(&mut self, walker: usize, act: Act) {
         let client = &mut self.clients[walker];
         let (avatar, request) = (client.avatar, client.ask(self.tick));
-        self.routes.command(avatar, Command::Do { avatar, request, act });
+        self.routes.ask(avatar, Command::Do { avatar, request, act });
     }
 
     /// Returns where a walker is.
@@ -263,7 +263,7 @@ impl World {
             self.act(index);
             self.lay_ground(&output);
             stacks += output.things.iter().map(|(_, things)| things.len()).sum::<usize>();
-            self.routes.absorb(regions[index], &mut output);
+            self.routes.absorb(regions[index], self.tick, &mut output);
         }
         self.past.push_back((self.tick, self.truth.clone()));
         if 64 < self.past.len() {
@@ -300,7 +300,7 @@ impl World {
             }
             let Some(act) = client.wish(&mut self.chance) else { continue };
             let (avatar, request) = (client.avatar, client.ask(self.tick));
-            self.routes.command(avatar, Command::Do { avatar, request, act });
+            self.routes.ask(avatar, Command::Do { avatar, request, act });
         }
     }
 
@@ -312,6 +312,9 @@ impl World {
 
     fn deliver(&mut self, output: &StepOutput, now_us: u64) {
         for letter in &output.letters {
+            if let Some(request) = server::post::answer(&letter.message) {
+                self.routes.answer(letter.to, request);
+            }
             self.clients[letter.to.0 as usize - 1].hear(&letter.message, &self.book);
         }
         let mut start = 0;

@@ -118,7 +118,6 @@ impl GatewayActor {
             entered_ms: self.now_ms(),
             muted_until_ms,
             told: Told::default(),
-            open: BTreeSet::new(),
             offers: BTreeSet::new(),
         };
         self.clients.insert(client, place);

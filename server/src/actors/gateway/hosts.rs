@@ -23,10 +23,10 @@ use crate::io::link::queue;
 use crate::io::recovery::{self, Kept};
 use crate::link::{Down, WorldTerms};
 use crate::region::RegionIndex;
+use crate::shard::Shard;
 use crate::shard::batch::Command;
 use crate::shard::pack::Packed;
 use crate::shard::viewer::ClientKey;
-use crate::shard::{Shard, WorldRules};
 use crate::store::{Epoch, StoreError};
 
 /// Ids for a shard that begins anew: 16 million, at 50 a second for four days; there are enough for
@@ -107,7 +107,9 @@ impl Handler<Join> for GatewayActor {
         let numbers: Vec<u16> = regions.iter().map(|region| region.0).collect();
         info!(%link, %peer, regions = ?numbers, "a process joined");
         self.links.insert(link, Joined { peer, outgoing, departs: false });
-        if !self.tell(link, &Down::Terms(terms(&self.outfit.rules, &self.outfit.book_text))) {
+        if !self
+            .tell(link, &Down::Terms(WorldTerms::of(&self.outfit.rules, &self.outfit.book_text)))
+        {
             warn!(%link, "a process that just joined hears nothing");
         }
         self.metrics.links.set(self.links.len() as f64);
@@ -178,6 +180,9 @@ impl GatewayActor {
             input.frame_bytes_max = budget;
             // When a process is lost, everyone stands where its last answer says.
             input.is_survey = is_survey || !is_here;
+            if let Some(recorder) = &mut self.outfit.recorder {
+                recorder.step(region, &input);
+            }
             let output = self.beat.spare_output();
             is_taken &= step.try_send(Step { input, output }).is_ok();
             self.beat.open += usize::from(is_here);
@@ -322,6 +327,7 @@ impl GatewayActor {
             self.let_go(region);
             let rules = self.outfit.rules.clone();
             let shard = Shard::new(self.outfit.regions.region(region), rules, mint);
+            let shard = self.outfit.begin(shard);
             self.shards[usize::from(region.0)] = Self::run_here(shard, &ctx.address());
             self.routes.begin_anew(region, first);
             for neighbour in self.outfit.regions.neighbours(region) {
@@ -353,18 +359,9 @@ impl GatewayActor {
 
     /// Answers what a lost shard was asked and will not answer.
     fn answer_lost(&mut self, region: RegionIndex) {
-        let drivers: Vec<ClientKey> =
-            self.routes.dwellers(&[region]).filter_map(|(_, client)| client).collect();
-        for client in drivers {
-            let Some(place) = self.clients.get(&client) else { continue };
-            let lost: Vec<u32> = place
-                .open
-                .iter()
-                .copied()
-                .filter(|&request| !self.post.answers(client, request))
-                .filter(|&request| !self.routes.is_asked(region, place.avatar, request))
-                .collect();
-            for request in lost {
+        for (client, request) in self.routes.take_lost(region) {
+            // What it did and said before is told when it is on disk.
+            if !self.post.answers(client, request) {
                 self.send(client, &Refused { request, why: Why::Interrupted }.into());
             }
         }
@@ -407,16 +404,5 @@ impl GatewayActor {
             None if self.losses.waiting.contains(&region) => "lost, begins anew".into(),
             None => "on its way".into(),
         }
-    }
-}
-
-fn terms(rules: &WorldRules, book: &str) -> WorldTerms {
-    WorldTerms {
-        regions: rules.regions,
-        motion: rules.motion.clone(),
-        book: book.to_owned(),
-        view_cm: rules.view_cm,
-        nearby_cm: rules.nearby_cm,
-        whisper_cm: rules.whisper_cm,
     }
 }

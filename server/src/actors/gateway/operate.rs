@@ -143,6 +143,9 @@ impl GatewayActor {
             return stop.is_done;
         }
         stop.is_done = true;
+        if let Some(recorder) = &mut self.outfit.recorder {
+            recorder.end("the server stopped");
+        }
         let refusal = Refusal::for_now(CloseCode::Stopping, stop.why.clone(), 10);
         let clients: Vec<ClientKey> = self.clients.keys().copied().collect();
         for client in clients {

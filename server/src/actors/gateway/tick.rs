@@ -118,6 +118,9 @@ impl GatewayActor {
             // Whoever gave the region up, or was given up, has nothing to say about it.
             return;
         }
+        if let Some(recorder) = &mut self.outfit.recorder {
+            recorder.made(region, tick, &output);
+        }
         self.hosting.answer(region, tick);
         let bytes = Bytes::from(std::mem::take(&mut output.frame_bytes));
         self.beat.unsent.push((bytes, std::mem::take(&mut output.frames)));
@@ -152,7 +155,7 @@ impl GatewayActor {
             });
         }
         self.note_departed(&mut output.departed);
-        self.routes.absorb(region, &mut output);
+        self.routes.absorb(region, tick, &mut output);
         if output.is_survey {
             self.places.survey(region, std::mem::take(&mut output.whereabouts));
         }
@@ -313,6 +316,9 @@ impl GatewayActor {
         self.send_frames();
         self.append_unsaved();
         self.recover_lost(ctx);
+        if let Some(recorder) = &mut self.outfit.recorder {
+            recorder.hand_over();
+        }
         let appended = self.unsaved.is_empty().then_some(self.appended);
         self.departures.settle(&self.hosting, appended, self.now_ms());
         self.settle_forgetting();

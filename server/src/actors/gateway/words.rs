@@ -41,8 +41,7 @@ impl GatewayActor {
             }
             Reaction::World(command) => {
                 let request = command.request();
-                place.open.extend(request);
-                let is_taken = self.routes.command(avatar, command);
+                let is_taken = self.routes.ask(avatar, command);
                 if let Some(request) = request.filter(|_| !is_taken) {
                     self.refuse_for_now(client, request);
                 }

@@ -17,9 +17,11 @@ pub(super) fn serve(
     out: &mut dyn Write,
 ) -> Result<Exit, Failure> {
     place.flags.extend(args.flags());
-    let options = prepare(place, args.seed)?;
+    let mut options = prepare(place, args.seed)?;
+    options.record = args.recording();
     let ServeOptions { settings, manifest, data, access, .. } = &options;
     let config = settings.config.clone();
+    let record = options.record.clone();
     let (world, folder, access) = (manifest.name.clone(), data.clone(), access.clone());
     let data = folder.display().to_string();
     let log = Arc::new(LogTail::default());
@@ -48,6 +50,7 @@ pub(super) fn serve(
             http: started.http,
             key: started.key,
             first_token,
+            record: record.as_ref(),
             took: started.took,
         };
         let said = out.write_all(banner.text().as_bytes()).and_then(|()| out.flush());

@@ -153,7 +153,6 @@ impl Host {
             stay,
             judge,
             told: Told::default(),
-            open: BTreeSet::new(),
             held_back: None,
         };
         self.clients.insert(client, place);

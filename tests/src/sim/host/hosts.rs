@@ -67,15 +67,7 @@ impl Host {
         }
         self.next_link += 1;
         self.links.insert(link, false);
-        let rules = &self.rules;
-        let terms = WorldTerms {
-            regions: rules.regions,
-            motion: rules.motion.clone(),
-            book: self.book_text.clone(),
-            view_cm: rules.view_cm,
-            nearby_cm: rules.nearby_cm,
-            whisper_cm: rules.whisper_cm,
-        };
+        let terms = WorldTerms::of(&self.rules, &self.book_text);
         let frame = write(&Down::Terms(terms)).map_err(|error| error.to_string())?;
         self.out.push(Out::Link { link, frame });
         Ok(Some(link))
@@ -287,19 +279,8 @@ impl Host {
         if self.saboteur.strikes(Break::ForgetOpen, 1) {
             return;
         }
-        for (_, client) in self.routes.dwellers(&[region]).collect::<Vec<_>>() {
-            let Some((client, place)) = client.and_then(|it| Some((it, self.clients.get(&it)?)))
-            else {
-                continue;
-            };
-            let lost: Vec<u32> = place
-                .open
-                .iter()
-                .copied()
-                .filter(|&request| !self.post.answers(client, request))
-                .filter(|&request| !self.routes.is_asked(region, place.avatar, request))
-                .collect();
-            for request in lost {
+        for (client, request) in self.routes.take_lost(region) {
+            if !self.post.answers(client, request) {
                 self.send(client, &Refused { request, why: Why::Interrupted }.into());
             }
         }

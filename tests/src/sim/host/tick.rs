@@ -1,6 +1,7 @@
 //! The beat, as the gateway keeps it: one batch to every shard, one answer from each, and what it
 //! carries.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use protocol::message::ServerMessage;
@@ -18,6 +19,7 @@ use server::shard::viewer::ClientKey;
 use server::store::{Batch, Epoch, Number, Store as _, StoreError, Tree};
 
 use super::super::breaks::Break;
+use super::super::scene;
 use super::super::truth::Check;
 use super::{Host, Out, SAVE_EVERY_MS, Stepped, UNKNOWN};
 
@@ -140,12 +142,13 @@ impl Host {
         }
         self.note_departed(&mut output.departed)?;
         self.spoil_routes(region, &mut output);
-        self.routes.absorb(region, &mut output);
+        self.routes.absorb(region, tick, &mut output);
         if output.is_survey {
             self.places.survey(region, std::mem::take(&mut output.whereabouts));
         }
         for (region, chunk, _) in output.wanted.drain(..) {
-            self.routes.push(region, Command::Ground(super::super::scene::flat(chunk)));
+            let ground = self.ground.entry(chunk).or_insert_with(|| scene::flat(chunk));
+            self.routes.push(region, Command::Ground(Arc::clone(ground)));
         }
         Ok(place == Place::Here && self.open_steps == 0)
     }

@@ -7,8 +7,9 @@ use protocol::units::Tick;
 use server::hosting::Place;
 use server::region::RegionIndex;
 
+use super::super::eyes::Sights;
 use super::super::host::{self, Host};
-use super::super::truth::Check;
+use super::super::truth::{Check, Seat};
 use super::super::walker::{Stage, Walker};
 use super::{TICK_US, World};
 
@@ -72,18 +73,19 @@ impl World {
         }
         // What other processes did in this tick is known with the next.
         let tick = Tick(tick.0.saturating_sub(1));
+        let sights = Sights::of(&host.truth, tick);
         for index in 0..self.walkers.len() {
             let way_ticks = self.way_ticks(index);
             let walker = &mut self.walkers[index];
             let seat = walker.avatar.and_then(|own| host.truth.at(tick, own));
-            let is_undisturbed = walker.stage == Stage::In
-                && self.disturbed_us[index] + 500_000 < now_us
-                && seat.is_some_and(|seat| host.truth.is_calm(seat.region, tick, 20));
-            if !is_undisturbed {
+            let is_undisturbed =
+                walker.stage == Stage::In && self.disturbed_us[index] + 500_000 < now_us;
+            let is_calm = |seat: &Seat| host.truth.is_calm(seat.region, tick, 20);
+            let Some(seat) = seat.filter(|seat| is_undisturbed && is_calm(seat)) else {
                 self.eyes[index].blink();
                 walker.excuse();
                 continue;
-            }
+            };
             if self.disk_trouble_us + 1_000_000 < now_us {
                 walker.wait(tick, way_ticks)?;
             } else {
@@ -98,7 +100,7 @@ impl World {
                     self.pace_us.0
                 ));
             }
-            self.eyes[index].look(walker, &host.truth, tick, way_ticks)?;
+            self.eyes[index].look(walker, seat.position, &sights, way_ticks)?;
         }
         Ok(())
     }

@@ -122,6 +122,7 @@ impl World {
             }
             End::Killed => {
                 process.is_alive = false;
+                self.figures.kills += 1;
                 // The connection breaks at once, or the silence is noticed first.
                 let delay_us = self.timing.between(1_000, 2_000_000);
                 self.server_after(delay_us, ServerEvent::LinkBroken(link));
