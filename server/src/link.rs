@@ -209,7 +209,11 @@ mod tests {
     /// A shard with something of the world in it.
     fn shard() -> Shard {
         let rules = rules();
-        let mut shard = Shard::new(rules.regions.region(RegionIndex(4)), rules, IdMint::new(1));
+        let mut shard = Shard::new(
+            rules.regions.region(RegionIndex(4)).expect("a region"),
+            rules,
+            IdMint::new(1),
+        );
         let things = protocol::rules::Things::default().record().things;
         let input = StepInput {
             tick: Tick(1),
@@ -273,7 +277,7 @@ mod tests {
                 Ok(Up::Stepped { output, .. }) => {
                     // What is let through can be cut into frames.
                     let mut start = 0;
-                    if output.check(rules().regions).is_ok() {
+                    if output.check(&rules().regions).is_ok() {
                         for &(_, end) in &output.frames {
                             prop_assert!(output.frame_bytes.get(start..end).is_some());
                             start = end;

@@ -31,6 +31,8 @@ fn nothing_is_violated_whatever_goes_wrong() {
         println!("{seed}: {figures:?}");
         assert!(20 <= figures.crossings, "seed {seed} crosses borders: {figures:?}");
         assert!(2 <= figures.moves, "seed {seed} moves shards: {figures:?}");
+        assert!(1 <= figures.splits, "seed {seed} splits regions: {figures:?}");
+        assert!(1 <= figures.merges, "seed {seed} merges regions: {figures:?}");
         assert!(1 <= figures.power_cuts, "seed {seed} loses its power: {figures:?}");
         assert!(1 <= figures.disk_troubles, "seed {seed} has a bad disk: {figures:?}");
         assert!(1 <= figures.breaks, "seed {seed} loses connections: {figures:?}");

@@ -57,6 +57,10 @@ pub struct Figures {
     pub moves: u64,
     /// Processes that were lost, and whose regions began anew.
     pub takeovers: u64,
+    /// Regions that were split.
+    pub splits: u64,
+    /// Times that four regions were merged.
+    pub merges: u64,
     /// Power cuts.
     pub power_cuts: u64,
     /// Entries of the journal that power cuts took, none of them confirmed to anybody.
@@ -224,7 +228,7 @@ impl World {
         let things = scene::things(&rules, seed);
         let store = Arc::new(MemoryStore::new(seed));
         host::furnish(&store, &things)?;
-        let truth = Truth::of(rules.regions, &things);
+        let truth = Truth::of(rules.regions.clone(), &things);
         let saboteur = Saboteur::new(planted, seed);
         let mut chance = Stream::of(seed, 3);
         let walkers = (0..WALKERS).map(|it| Walker::new(it, Arc::clone(&rules.book), seed));
@@ -268,6 +272,9 @@ impl World {
         for (at_us, fault) in plan::faults(seed, WALKERS) {
             world.queue.at(at_us, Event::Fault(fault));
         }
+        for (at_us, fault) in plan::divisions(seed) {
+            world.queue.at(at_us, Event::Fault(fault));
+        }
         world.queue.at(REST_US, Event::Rest);
         world.queue.at(END_US, Event::Over);
         Ok(world)
@@ -277,7 +284,7 @@ impl World {
         let (mut strikes, mut tick) = (0, self.last_tick);
         if let Some(host) = &self.host {
             (strikes, tick) = (host.saboteur.strikes, host.tick);
-            self.figures.crossings += host.crossings;
+            self.figures.count(host);
         } else if let Some((.., saboteur)) = &self.between {
             strikes = saboteur.strikes;
         }
