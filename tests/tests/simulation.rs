@@ -12,7 +12,7 @@ use tests::sim::world::{Outcome, run};
 /// Seeds of every run of the suite.
 const SEEDS: u64 = 20;
 
-/// Seeds in which every known bug is found: most in the first, the rarest by the fourteenth, with room.
+/// Seeds in which every known bug is found: most in the first, the rarest by the eighth, with room.
 const SEEDS_PER_BREAK: u64 = 24;
 
 fn well(seed: u64) -> Outcome {
