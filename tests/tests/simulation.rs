@@ -37,7 +37,8 @@ fn nothing_is_violated_whatever_goes_wrong() {
         assert!(1 <= figures.disk_troubles, "seed {seed} has a bad disk: {figures:?}");
         assert!(1 <= figures.breaks, "seed {seed} loses connections: {figures:?}");
         assert!(100 <= figures.done, "seed {seed} gets things done: {figures:?}");
-        assert!(1_000 <= figures.predictions, "seed {seed} predicts: {figures:?}");
+        // Whoever is near a region that moves, splits or merges is not held to it for three seconds.
+        assert!(200 <= figures.predictions, "seed {seed} predicts: {figures:?}");
     }
 }
 
