@@ -74,14 +74,14 @@ impl Crowd {
         let regions = Regions::new(1, WIDTH_CM);
         let half_width_cm = regions.half_width_cm();
         let rules = WorldRules {
-            regions,
+            regions: regions.clone(),
             motion: MotionRules { hz: TICK_HZ_DEFAULT, half_width_cm, ..MotionRules::default() },
             book: Arc::new(RuleBook::starter()),
             view_cm: 15_000,
             nearby_cm: 2_000,
             whisper_cm: 300,
         };
-        let region = regions.region(RegionIndex(0));
+        let region = regions.region(RegionIndex(0)).expect("a region");
         let shard = Shard::new(region, rules.clone(), IdMint::new(1));
         let mut crowd = Self { shard, rules, tick: Tick(0), count, output: StepOutput::default() };
         let mut commands = Vec::new();

@@ -142,6 +142,9 @@ pub enum AdminRequest {
         in_ms: u64,
         /// Why, as clients are told.
         why: String,
+        /// Where clients are told to go on, as `HOST:PORT`; nothing: they come back here.
+        #[serde(default)]
+        redirect: Option<String>,
     },
     /// Reads the configuration again.
     Reload,
@@ -149,6 +152,23 @@ pub enum AdminRequest {
     Verify,
     /// Which shards there are.
     ShardList,
+    /// Splits a region into its quarters.
+    ShardSplit {
+        /// Which.
+        region: u32,
+    },
+    /// Merges a region with the three that it was split off with.
+    ShardMerge {
+        /// Which of the four.
+        region: u32,
+    },
+    /// Lets a region run somewhere else.
+    ShardMove {
+        /// Which.
+        region: u32,
+        /// The address of a process that joined, or `here`.
+        to: String,
+    },
     /// What operators did.
     Audit {
         /// How many entries, counted back from the newest.
@@ -195,6 +215,9 @@ impl AdminRequest {
             Self::Reload => "reload",
             Self::Verify => "verify",
             Self::ShardList => "shards",
+            Self::ShardSplit { .. } => "shards split",
+            Self::ShardMerge { .. } => "shards merge",
+            Self::ShardMove { .. } => "shards move",
             Self::Audit { .. } => "audit",
             Self::AssetList { .. } => "asset list",
             Self::AssetRemove { .. } => "asset remove",

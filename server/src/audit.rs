@@ -116,6 +116,9 @@ pub const fn target(request: &AdminRequest) -> Option<&Who> {
         | AdminRequest::Audit { .. }
         | AdminRequest::AssetList { .. }
         | AdminRequest::AssetRemove { .. }
+        | AdminRequest::ShardSplit { .. }
+        | AdminRequest::ShardMerge { .. }
+        | AdminRequest::ShardMove { .. }
         | AdminRequest::ShardList => None,
     }
 }
@@ -156,7 +159,16 @@ pub fn words(request: &AdminRequest, target: Option<&str>) -> String {
             format!("{name} {role} for {whom}, {lasts_s} s")
         }
         AdminRequest::TokenRevoke { id } => format!("{name} {id}"),
-        AdminRequest::Stop { in_ms, .. } => format!("{name} in {} s", in_ms / 1_000),
+        AdminRequest::Stop { in_ms, redirect: None, .. } => {
+            format!("{name} in {} s", in_ms / 1_000)
+        }
+        AdminRequest::Stop { in_ms, redirect: Some(address), .. } => {
+            format!("{name} in {} s, to go on at {address}", in_ms / 1_000)
+        }
+        AdminRequest::ShardSplit { region } | AdminRequest::ShardMerge { region } => {
+            format!("{name} {region}")
+        }
+        AdminRequest::ShardMove { region, to } => format!("{name} {region} {to}"),
         AdminRequest::AssetRemove { hash, owner: None } => format!("{name} {hash}"),
         AdminRequest::AssetRemove { hash, owner: Some(owner) } => {
             format!("{name} {hash} of {owner}")
@@ -261,7 +273,8 @@ mod tests {
         check(AdminRequest::Announce { text: why() }, "announce");
         check(AdminRequest::Role { who: who(), role: Role::Member }, "player role p-1f member");
         check(AdminRequest::Move { who: who(), to_m: [-5, 7] }, "player move p-1f to -5 7");
-        check(AdminRequest::Stop { in_ms: 5_000, why: why() }, "stop in 5 s");
+        check(AdminRequest::Stop { in_ms: 5_000, why: why(), redirect: None }, "stop in 5 s");
+        check(AdminRequest::ShardSplit { region: 4 }, "shards split 4");
         let (role, person, note) = (Role::Admin, None, why());
         let purpose = Purpose::People;
         let mint = AdminRequest::TokenMint { purpose, role, person, lasts_s: 60, note };

@@ -4,6 +4,7 @@
 
 pub mod banner;
 pub mod print;
+mod shards;
 pub mod span;
 
 use std::path::PathBuf;
@@ -18,6 +19,8 @@ use crate::io::record::RecordTo;
 use crate::token::{Purpose, TokenId};
 
 use span::Span;
+
+pub use shards::ShardsCommand;
 
 /// How a command ended, as the process's exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,7 +130,12 @@ process is lost, they go on in the server with all that was confirmed; if the se
 lost, this process waits for it to come back.")]
     Shard(ShardArgs),
     /// Stop the running server in good order
-    #[command(after_help = "Example:\n  ecumene stop --in 5m --why \"new version\"")]
+    #[command(after_help = "\
+Examples:
+  ecumene stop --in 5m --why \"new version\"
+  ecumene stop --redirect play.example:4433    clients go on there, in the same avatars
+
+Whoever is sent elsewhere comes back by themselves until the world is served there.")]
     Stop {
         /// Time until then, such as 30s, 5m or 1h; everybody is told at once.
         #[arg(long = "in", value_name = "TIME", default_value = "0s")]
@@ -135,6 +143,10 @@ lost, this process waits for it to come back.")]
         /// Why, as clients are told.
         #[arg(long, value_name = "TEXT", default_value = "")]
         why: String,
+        /// Where clients go on when it stops: the address at which this world, with the same
+        /// identity, is served next.
+        #[arg(long, value_name = "HOST:PORT", value_parser = shards::host_port)]
+        redirect: Option<String>,
     },
     /// Show what the running world is doing
     Status {
@@ -212,8 +224,19 @@ Examples:
     },
     /// Let the running server read its configuration again
     Reload,
-    /// Show the running world's shards
-    Shards,
+    /// Show the running world's shards; split, merge and move them
+    #[command(after_help = "\
+Examples:
+  ecumene shards                        which there are, and where they run
+  ecumene shards split 4                region 4 becomes its four quarters
+  ecumene shards merge 9                region 9 and its three siblings become one
+  ecumene shards move 9 127.0.0.1:5000  region 9 runs in the process that joined from there
+  ecumene shards move 9 here            and in the server again")]
+    Shards {
+        /// What to do; nothing shows them.
+        #[command(subcommand)]
+        command: Option<ShardsCommand>,
+    },
     /// See and remove what people share
     #[command(subcommand)]
     Asset(AssetCommand),
@@ -346,7 +369,7 @@ pub struct ShardArgs {
     pub token: String,
     /// Which regions, as `ecumene shards` lists them.
     #[arg(long, value_name = "N,N", value_delimiter = ',', required = true)]
-    pub regions: Vec<u16>,
+    pub regions: Vec<u32>,
 }
 
 /// What can be done about people.
@@ -518,16 +541,19 @@ impl Command {
     #[must_use]
     pub fn request(&self, now_s: u64) -> Option<AdminRequest> {
         Some(match self {
-            Self::Stop { after, why } => {
-                AdminRequest::Stop { in_ms: after.0.saturating_mul(1_000), why: why.clone() }
-            }
+            Self::Stop { after, why, redirect } => AdminRequest::Stop {
+                in_ms: after.0.saturating_mul(1_000),
+                why: why.clone(),
+                redirect: redirect.clone(),
+            },
             Self::Status { .. } => AdminRequest::Status,
             Self::Player(command) => command.request(now_s),
             Self::Announce { text } => AdminRequest::Announce { text: text.clone() },
             Self::Token(command) => command.request()?,
             Self::Reload => AdminRequest::Reload,
             Self::Audit { last, .. } => AdminRequest::Audit { last: *last },
-            Self::Shards => AdminRequest::ShardList,
+            Self::Shards { command: None } => AdminRequest::ShardList,
+            Self::Shards { command: Some(command) } => command.request(),
             Self::Asset(command) => command.request(),
             Self::Verify { backup: None } => AdminRequest::Verify,
             Self::Backup { to } => {
@@ -604,8 +630,13 @@ mod tests {
 
     #[test]
     fn lines_become_requests() {
-        let stop = AdminRequest::Stop { in_ms: 300_000, why: String::new() };
-        assert_eq!(request("ecumene stop --in 5m"), stop);
+        let stop = |redirect: Option<&str>| {
+            let redirect = redirect.map(str::to_owned);
+            AdminRequest::Stop { in_ms: 300_000, why: String::new(), redirect }
+        };
+        assert_eq!(request("ecumene stop --in 5m"), stop(None));
+        let elsewhere = request("ecumene stop --in 5m --redirect [::1]:4433");
+        assert_eq!(elsewhere, stop(Some("[::1]:4433")));
         let who: Who = "Ada".parse().unwrap();
         let ban = AdminRequest::Ban { who: who.clone(), until_s: Some(87_400), why: String::new() };
         assert_eq!(request("ecumene player ban Ada --for 1d"), ban);

@@ -117,6 +117,21 @@ settings! {
         /// File of ground heights to use instead of generated ground; empty: none.
         terrain: String = "", Text { chars_max: 4096 }, Restart;
     }
+    /// How the world is divided further while it runs.
+    shards: Shards {
+        /// Whether regions are split and merged by load; `ecumene shards split` works in any case.
+        auto: bool = false, Flag, Live;
+        /// Width of the smallest region, in metres.
+        width_min_m: u32 = 64, Whole { min: 32, max: 8_192 }, Live;
+        /// Regions at once.
+        count_max: u32 = 64, Whole { min: 1, max: 256 }, Live;
+        /// A region is split whose steps take more of the time than this, in percent.
+        split_percent: u32 = 60, Whole { min: 5, max: 1_000 }, Live;
+        /// Four quarters are merged whose steps take less together, in percent.
+        merge_percent: u32 = 15, Whole { min: 0, max: 500 }, Live;
+        /// Seconds for which that must be so.
+        window_s: u32 = 10, Whole { min: 2, max: 600 }, Live;
+    }
     /// Who gets in, and how much they may send.
     admission: Admission {
         /// Who may come without key and token: `loopback`, `anyone` or `nobody`.

@@ -12,6 +12,7 @@ use crate::hosting::Hosting;
 use crate::people::PersonRecord;
 use crate::region::RegionIndex;
 use crate::shard::batch::Whereabouts;
+use crate::shard::divide::Redivision;
 use crate::store::Number;
 use crate::ticket::{Ended, LastStay};
 
@@ -114,6 +115,17 @@ impl Departures {
         theirs.filter_map(|going| going.record.take()).collect()
     }
 
+    /// Goes by another division of the world: who was leaving a region that is no more leaves one
+    /// that has its place.
+    pub fn redivide(&mut self, change: &Redivision) {
+        for (avatar, going) in &mut self.going {
+            if change.gone.contains(&going.region) {
+                let known = change.owners.get(avatar).copied();
+                going.region = known.unwrap_or_else(|| change.first());
+            }
+        }
+    }
+
     /// Takes note of which departures are in the store's order by now, and forgets old ones.
     ///
     /// `appended` is the newest batch in that order; nothing while some wait for the store.
@@ -207,7 +219,7 @@ mod tests {
     #[test]
     fn what_was_read_counts_again_once_all_that_was_left_is_written() {
         let mut departures = Departures::default();
-        let mut hosting = Hosting::new(1, Tick(4), 20);
+        let mut hosting = Hosting::new([HERE], Tick(4), 20);
         assert!(!departures.outdates(AVATAR, Number(0)));
         departures.send_home(AVATAR, (HERE, Tick(5)), Some(record()), 0);
         departures.settle(&hosting, Some(Number(7)), 50);

@@ -3,7 +3,7 @@
 //! One state per region, changed by what happens and by nothing else. It sends nothing and reads
 //! no clock: silence is counted in ticks.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use protocol::units::Tick;
@@ -37,6 +37,8 @@ enum State {
         place: Place,
         /// Where it is to go with the next tick.
         goal: Place,
+        /// Whether it is to be packed up in any case: the world is divided otherwise.
+        is_due: bool,
         asked: Tick,
         answered: Tick,
     },
@@ -69,19 +71,14 @@ pub enum BadClaim {
     #[error("no region was asked for; name some, such as --regions 1,2")]
     None,
     /// There is no such region.
-    #[error("the world has no region {region}; it has 0 to {last} (`ecumene shards` lists them)")]
-    Unknown {
-        /// Which.
-        region: u16,
-        /// The last there is.
-        last: usize,
-    },
+    #[error("the world has no region {0} (`ecumene shards` lists them)")]
+    Unknown(u32),
     /// Another process has it.
     #[error("region {0} is run by another process already (`ecumene shards` shows where)")]
-    Taken(u16),
-    /// It is being moved, begins anew after a loss, or may be lost.
+    Taken(u32),
+    /// It is being moved, split or merged, begins anew after a loss, or may be lost.
     #[error("region {0} is on its way to somewhere; try again in a moment")]
-    OnItsWay(u16),
+    OnItsWay(u32),
     /// The world ends.
     #[error("the server is stopping")]
     Stopping,
@@ -102,22 +99,27 @@ const PACKING_SILENCES: u64 = 10;
 /// Where all regions of a world run.
 #[derive(Debug)]
 pub struct Hosting {
-    states: Vec<State>,
+    states: BTreeMap<RegionIndex, State>,
     silence_ticks: u64,
 }
 
 impl Hosting {
-    /// Returns a world of `regions` regions that all run here at `tick`. A process that answers
-    /// none of its steps for `silence_ticks` is lost.
+    /// Returns a world whose regions all run here at `tick`. A process that answers none of its
+    /// steps for `silence_ticks` is lost.
     #[must_use]
-    pub fn new(regions: usize, tick: Tick, silence_ticks: u64) -> Self {
-        Self { states: vec![here(tick); regions], silence_ticks }
+    pub fn new(
+        regions: impl IntoIterator<Item = RegionIndex>,
+        tick: Tick,
+        silence_ticks: u64,
+    ) -> Self {
+        let states = regions.into_iter().map(|region| (region, here(tick))).collect();
+        Self { states, silence_ticks }
     }
 
     /// Returns where a region's shard runs; nothing while it is lost or on its way.
     #[must_use]
     pub fn place(&self, region: RegionIndex) -> Option<Place> {
-        match self.states.get(usize::from(region.0))? {
+        match self.states.get(&region)? {
             State::Running { place, .. } => Some(*place),
             State::Packing { .. } | State::Lost => None,
         }
@@ -126,7 +128,7 @@ impl Hosting {
     /// Returns whether what `place` says about a region is to be believed.
     #[must_use]
     pub fn runs_at(&self, region: RegionIndex, place: Place) -> bool {
-        match self.states.get(usize::from(region.0)) {
+        match self.states.get(&region) {
             Some(State::Running { place: at, .. }) => *at == place,
             Some(State::Packing { from, .. }) => *from == place,
             Some(State::Lost) | None => false,
@@ -136,7 +138,7 @@ impl Hosting {
     /// Returns where a region is being packed up.
     #[must_use]
     pub fn packed_at(&self, region: RegionIndex) -> Option<Place> {
-        match self.states.get(usize::from(region.0))? {
+        match self.states.get(&region)? {
             State::Packing { from, .. } => Some(*from),
             State::Running { .. } | State::Lost => None,
         }
@@ -145,7 +147,7 @@ impl Hosting {
     /// Returns whether a region has made its step to `tick`, and all that came of it is known.
     #[must_use]
     pub fn has_made(&self, region: RegionIndex, tick: Tick) -> bool {
-        match self.states.get(usize::from(region.0)) {
+        match self.states.get(&region) {
             Some(State::Running { answered, .. }) => tick <= *answered,
             Some(State::Packing { .. } | State::Lost) | None => false,
         }
@@ -162,9 +164,13 @@ impl Hosting {
         if regions.len() > REGIONS_MAX {
             return Err(BadClaim::TooMany(regions.len()));
         }
-        for &RegionIndex(region) in regions {
-            match self.states.get(usize::from(region)) {
-                None => return Err(BadClaim::Unknown { region, last: self.states.len() - 1 }),
+        for index in regions {
+            let region = index.0;
+            match self.states.get(index) {
+                None => return Err(BadClaim::Unknown(region)),
+                Some(State::Running { is_due: true, .. }) => {
+                    return Err(BadClaim::OnItsWay(region));
+                }
                 Some(State::Running { place: Place::Here, goal: Place::Here, .. }) => {}
                 // Of one that is late with its answers it is known soon whether it is gone.
                 Some(State::Running { asked, answered, .. })
@@ -186,7 +192,7 @@ impl Hosting {
 
     /// Lets everything that a process runs come home.
     pub fn bring_home(&mut self, link: LinkId) {
-        for state in &mut self.states {
+        for state in self.states.values_mut() {
             match state {
                 State::Running { place, goal, .. }
                     if *place == Place::There(link) || *goal == Place::There(link) =>
@@ -203,24 +209,73 @@ impl Hosting {
     #[must_use]
     pub fn uses(&self, link: LinkId) -> bool {
         let there = Place::There(link);
-        self.states.iter().any(|state| match *state {
+        self.states.values().any(|state| match *state {
             State::Running { place, goal, .. } => place == there || goal == there,
             State::Packing { from, to, .. } => from == there || to == there,
             State::Lost => false,
         })
     }
 
-    fn send_to(&mut self, region: RegionIndex, to: Place) {
-        if let Some(State::Running { goal, .. }) = self.states.get_mut(usize::from(region.0)) {
+    /// Lets a region go to another place, if it runs at one.
+    pub fn send_to(&mut self, region: RegionIndex, to: Place) {
+        if let Some(State::Running { goal, .. }) = self.states.get_mut(&region) {
             *goal = to;
+        }
+    }
+
+    /// Lets a region be packed up with the next tick, wherever it is and is to go.
+    pub fn take_up(&mut self, region: RegionIndex) {
+        if let Some(State::Running { is_due, .. }) = self.states.get_mut(&region) {
+            *is_due = true;
+        }
+    }
+
+    /// Returns whether a region runs and stays where it is.
+    #[must_use]
+    pub fn is_settled(&self, region: RegionIndex) -> bool {
+        let state = self.states.get(&region);
+        matches!(state, Some(State::Running { place, goal, .. }) if place == goal)
+    }
+
+    /// Returns whether a region runs here, stays, and has made its step to `tick` and no other.
+    #[must_use]
+    pub fn is_home(&self, region: RegionIndex, tick: Tick) -> bool {
+        let here = State::Running {
+            place: Place::Here,
+            goal: Place::Here,
+            is_due: false,
+            asked: tick,
+            answered: tick,
+        };
+        self.states.get(&region) == Some(&here)
+    }
+
+    /// Returns whether the process that ran a region is gone, and it has not begun anew.
+    #[must_use]
+    pub fn is_lost(&self, region: RegionIndex) -> bool {
+        self.states.get(&region) == Some(&State::Lost)
+    }
+
+    /// Lets regions take the place of others, which are no more: all run here since `tick`, and go
+    /// to where they are bound for.
+    pub fn replace(
+        &mut self,
+        gone: &[RegionIndex],
+        new: impl IntoIterator<Item = RegionIndex>,
+        (to, tick): (Place, Tick),
+    ) {
+        self.states.retain(|region, _| !gone.contains(region));
+        for region in new {
+            self.states.insert(region, here(tick));
+            self.send_to(region, to);
         }
     }
 
     /// Returns what a region needs in `tick`, and takes it for done.
     pub fn turn(&mut self, region: RegionIndex, tick: Tick) -> Turn {
-        let Some(state) = self.states.get_mut(usize::from(region.0)) else { return Turn::Wait };
+        let Some(state) = self.states.get_mut(&region) else { return Turn::Wait };
         match state {
-            State::Running { place, goal, .. } if place != goal => {
+            State::Running { place, goal, is_due, .. } if place != goal || *is_due => {
                 *state = State::Packing { from: *place, to: *goal, since: tick };
                 Turn::Pack
             }
@@ -235,7 +290,7 @@ impl Hosting {
 
     /// Takes note that a region has answered its step to `tick`.
     pub fn answer(&mut self, region: RegionIndex, tick: Tick) {
-        if let Some(State::Running { answered, .. }) = self.states.get_mut(usize::from(region.0)) {
+        if let Some(State::Running { answered, .. }) = self.states.get_mut(&region) {
             *answered = tick;
         }
     }
@@ -243,7 +298,7 @@ impl Hosting {
     /// Returns where a region that is being packed up is to go on.
     #[must_use]
     pub fn bound_for(&self, region: RegionIndex) -> Option<Place> {
-        match self.states.get(usize::from(region.0))? {
+        match self.states.get(&region)? {
             State::Packing { to, .. } => Some(*to),
             State::Running { .. } | State::Lost => None,
         }
@@ -251,9 +306,10 @@ impl Hosting {
 
     /// Takes note that a region which was packed up at `tick` goes on where it was bound for.
     pub fn packed(&mut self, region: RegionIndex, tick: Tick) {
-        let Some(state) = self.states.get_mut(usize::from(region.0)) else { return };
+        let Some(state) = self.states.get_mut(&region) else { return };
         if let State::Packing { to, .. } = *state {
-            *state = State::Running { place: to, goal: to, asked: tick, answered: tick };
+            let (asked, answered) = (tick, tick);
+            *state = State::Running { place: to, goal: to, is_due: false, asked, answered };
         }
     }
 
@@ -261,7 +317,7 @@ impl Hosting {
     #[must_use]
     pub fn silent(&self, tick: Tick) -> BTreeSet<LinkId> {
         let is_late = |answered: Tick| tick.since(answered) > self.silence_ticks;
-        let late = self.states.iter().filter_map(|state| match *state {
+        let late = self.states.values().filter_map(|state| match *state {
             State::Running { place: Place::There(link), asked, answered, .. }
                 if asked != answered && is_late(answered) =>
             {
@@ -279,7 +335,7 @@ impl Hosting {
 
     /// Takes note that a region that came home cannot go on.
     pub fn damage(&mut self, region: RegionIndex) {
-        if let Some(state) = self.states.get_mut(usize::from(region.0)) {
+        if let Some(state) = self.states.get_mut(&region) {
             *state = State::Lost;
         }
     }
@@ -288,15 +344,15 @@ impl Hosting {
     pub fn lose(&mut self, link: LinkId) -> Vec<RegionIndex> {
         let there = Place::There(link);
         let mut lost = Vec::new();
-        for (index, state) in (0..).zip(&mut self.states) {
+        for (&index, state) in &mut self.states {
             match state {
                 State::Running { place, .. } if *place == there => {
                     *state = State::Lost;
-                    lost.push(RegionIndex(index));
+                    lost.push(index);
                 }
                 State::Packing { from, .. } if *from == there => {
                     *state = State::Lost;
-                    lost.push(RegionIndex(index));
+                    lost.push(index);
                 }
                 State::Running { goal, .. } if *goal == there => *goal = Place::Here,
                 State::Packing { to, .. } if *to == there => *to = Place::Here,
@@ -308,14 +364,20 @@ impl Hosting {
 
     /// Lets a lost region go on here after `tick`.
     pub fn recover(&mut self, region: RegionIndex, tick: Tick) {
-        if let Some(state) = self.states.get_mut(usize::from(region.0)) {
+        if let Some(state) = self.states.get_mut(&region) {
             *state = here(tick);
         }
     }
 }
 
 const fn here(tick: Tick) -> State {
-    State::Running { place: Place::Here, goal: Place::Here, asked: tick, answered: tick }
+    State::Running {
+        place: Place::Here,
+        goal: Place::Here,
+        is_due: false,
+        asked: tick,
+        answered: tick,
+    }
 }
 
 #[cfg(test)]
@@ -325,7 +387,7 @@ mod tests {
     const LINK: LinkId = LinkId(1);
     const OTHER: LinkId = LinkId(2);
 
-    fn regions(numbers: &[u16]) -> Vec<RegionIndex> {
+    fn regions(numbers: &[u32]) -> Vec<RegionIndex> {
         numbers.iter().copied().map(RegionIndex).collect()
     }
 
@@ -342,7 +404,7 @@ mod tests {
     }
 
     fn moved() -> Hosting {
-        let mut hosting = Hosting::new(3, Tick(0), 20);
+        let mut hosting = Hosting::new(regions(&[0, 1, 2]), Tick(0), 20);
         hosting.claim(LINK, &regions(&[1, 2])).unwrap();
         assert_eq!(turns(&mut hosting, 1), "hpp");
         assert_eq!(turns(&mut hosting, 2), "h--");
@@ -373,12 +435,12 @@ mod tests {
     #[test]
     fn what_somebody_has_is_not_given_away() {
         let mut hosting = moved();
-        let mut check = |wanted: &[u16], expected: &str| {
+        let mut check = |wanted: &[u32], expected: &str| {
             let refused = hosting.claim(OTHER, &regions(wanted)).unwrap_err().to_string();
             assert!(refused.contains(expected), "{refused}");
         };
         check(&[0, 1], "region 1 is run by another process");
-        check(&[3], "no region 3; it has 0 to 2");
+        check(&[3], "no region 3");
         check(&[], "no region was asked for");
         assert_eq!(turns(&mut hosting, 3), "htttttt", "a refused claim moves nothing");
     }
@@ -401,7 +463,7 @@ mod tests {
 
     #[test]
     fn whoever_joins_and_is_gone_at_once_leaves_everything_here() {
-        let mut hosting = Hosting::new(3, Tick(0), 20);
+        let mut hosting = Hosting::new(regions(&[0, 1, 2]), Tick(0), 20);
         hosting.claim(LINK, &regions(&[1])).unwrap();
         assert!(hosting.lose(LINK).is_empty());
         assert_eq!(turns(&mut hosting, 1), "hhh");
@@ -422,5 +484,28 @@ mod tests {
         assert_eq!(hosting.lose(LINK), regions(&[1, 2]));
         assert_eq!(hosting.bound_for(RegionIndex(1)), None);
         assert_eq!(hosting.claim(OTHER, &regions(&[1])), Err(BadClaim::OnItsWay(1)));
+    }
+
+    #[test]
+    fn a_region_is_taken_up_where_it_is_and_others_take_its_place() {
+        let mut hosting = moved();
+        assert_eq!(turns(&mut hosting, 3), "htttttt");
+        hosting.take_up(RegionIndex(1));
+        assert_eq!(hosting.claim(OTHER, &regions(&[1])), Err(BadClaim::OnItsWay(1)));
+        assert!(hosting.is_settled(RegionIndex(1)) && !hosting.is_home(RegionIndex(1), Tick(3)));
+        assert_eq!(turns(&mut hosting, 4), "hpt");
+        assert_eq!(hosting.packed_at(RegionIndex(1)), Some(Place::There(LINK)));
+        let to = hosting.bound_for(RegionIndex(1)).expect("on its way");
+        hosting.replace(&regions(&[1]), regions(&[3, 4]), (to, Tick(3)));
+        assert_eq!(hosting.place(RegionIndex(1)), None);
+        assert_eq!(hosting.place(RegionIndex(3)), Some(Place::Here));
+        assert_eq!(hosting.turn(RegionIndex(3), Tick(5)), Turn::Pack, "it goes where it was");
+        assert_eq!(hosting.bound_for(RegionIndex(3)), Some(Place::There(LINK)));
+        assert_eq!(hosting.lose(LINK), regions(&[2]));
+        assert!(hosting.is_lost(RegionIndex(2)));
+        let step = Turn::Step { place: Place::Here, missed: 1 };
+        assert_eq!(hosting.turn(RegionIndex(4), Tick(5)), step, "its process is gone: it stays");
+        hosting.answer(RegionIndex(4), Tick(5));
+        assert!(hosting.is_home(RegionIndex(4), Tick(5)));
     }
 }

@@ -3,7 +3,8 @@
 //! It wires the other crates together and is the only one that opens sockets to players or the
 //! store. Reading order:
 //! - [`region`], [`shard`]: the world in regions, each stepped as a pure function.
-//! - [`hosting`], [`link`]: shards in other processes.
+//! - [`hosting`], [`link`]: shards in other processes; [`division`], [`balance`]: regions that
+//!   are split and merged.
 //! - [`switchboard`], [`requests`], [`post`], [`dilation`], [`session`], [`people`], [`places`],
 //!   [`departures`], [`rows`]: the gateway's pure parts.
 //! - [`admission`], [`token`], [`ticket`], [`identity`]: who may come in.
@@ -16,11 +17,13 @@ pub mod actors;
 pub mod admission;
 pub mod assets;
 pub mod audit;
+pub mod balance;
 pub mod capabilities;
 pub mod config;
 pub mod departures;
 pub mod dilation;
 pub mod directory;
+pub mod division;
 pub mod guests;
 pub mod hosting;
 pub mod identity;

@@ -61,7 +61,7 @@ impl WorldTerms {
     #[must_use]
     pub fn of(rules: &WorldRules, book: &str) -> Self {
         Self {
-            regions: rules.regions,
+            regions: rules.regions.clone(),
             motion: rules.motion.clone(),
             book: book.to_owned(),
             view_cm: rules.view_cm,
@@ -76,7 +76,7 @@ impl WorldTerms {
     /// [`BadBook`]; whoever told them is at fault.
     pub fn rules(&self) -> Result<WorldRules, BadBook> {
         Ok(WorldRules {
-            regions: self.regions,
+            regions: self.regions.clone(),
             motion: self.motion.clone(),
             book: Arc::new(RuleBook::parse(&self.book)?),
             view_cm: self.view_cm,
@@ -251,7 +251,11 @@ mod tests {
     /// A shard with something of the world in it.
     fn shard() -> Shard {
         let rules = rules();
-        let mut shard = Shard::new(rules.regions.region(RegionIndex(4)), rules, IdMint::new(1));
+        let mut shard = Shard::new(
+            rules.regions.region(RegionIndex(4)).expect("a region"),
+            rules,
+            IdMint::new(1),
+        );
         let things = protocol::rules::Things::default().record().things;
         let input = StepInput {
             tick: Tick(1),
@@ -308,7 +312,7 @@ mod tests {
                 Ok(Up::Stepped { output, .. }) => {
                     // What is let through can be cut into frames.
                     let mut start = 0;
-                    if output.check(rules().regions).is_ok() {
+                    if output.check(&rules().regions).is_ok() {
                         for &(_, end) in &output.frames {
                             prop_assert!(output.frame_bytes.get(start..end).is_some());
                             start = end;

@@ -9,6 +9,7 @@ use protocol::units::Tick;
 use crate::people::PersonRecord;
 use crate::region::RegionIndex;
 use crate::shard::batch::Whereabouts;
+use crate::shard::divide::Redivision;
 use crate::switchboard::Seat;
 
 /// Ticks for which it is remembered where somebody crossed a border: until their new shard has
@@ -39,6 +40,17 @@ impl Places {
     /// Forgets crossings of long before `tick`.
     pub fn forget_old(&mut self, tick: Tick) {
         self.crossed.retain(|_, (crossed, _)| tick.since(*crossed) < CROSSED_TICKS);
+    }
+
+    /// Goes by another division of the world: what was said of regions that are no more was said of
+    /// those that have their places.
+    pub fn redivide(&mut self, change: &Redivision) {
+        for gone in &change.gone {
+            for place in self.seen.remove(gone).unwrap_or_default() {
+                let owner = change.owner(*gone, place.avatar, place.position);
+                self.seen.entry(owner).or_default().push(place);
+            }
+        }
     }
 
     /// Returns where everyone is, region by region.

@@ -26,7 +26,7 @@ use crate::shard::pack::Packed;
 pub const MAGIC: &[u8; 8] = b"ECSTEP1\n";
 
 /// Bytes in front of a record's own: kind, region, length, check.
-const HEAD_BYTES: usize = 1 + 2 + 4 + CHECK_BYTES;
+const HEAD_BYTES: usize = 1 + 4 + 4 + CHECK_BYTES;
 
 /// Bytes of a record's check: one damaged record in 2^64 looks whole.
 const CHECK_BYTES: usize = 8;
@@ -237,10 +237,10 @@ fn write(kind: u8, region: RegionIndex, body: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(body);
 }
 
-fn front(kind: u8, region: u16, length: u32) -> [u8; HEAD_BYTES - CHECK_BYTES] {
+fn front(kind: u8, region: u32, length: u32) -> [u8; HEAD_BYTES - CHECK_BYTES] {
     let mut front = [kind; HEAD_BYTES - CHECK_BYTES];
-    front[1..3].copy_from_slice(&region.to_le_bytes());
-    front[3..].copy_from_slice(&length.to_le_bytes());
+    front[1..5].copy_from_slice(&region.to_le_bytes());
+    front[5..].copy_from_slice(&length.to_le_bytes());
     front
 }
 
@@ -312,8 +312,8 @@ impl<R: Read> Reader<R> {
             _ => return Err(BadRecording::Cut { at }),
         }
         let (front, told) = head.split_at(HEAD_BYTES - CHECK_BYTES);
-        let region = RegionIndex(u16::from_le_bytes([front[1], front[2]]));
-        let length = [front[3], front[4], front[5], front[6]];
+        let region = RegionIndex(u32::from_le_bytes([front[1], front[2], front[3], front[4]]));
+        let length = [front[5], front[6], front[7], front[8]];
         let length = link::body_bytes(length, FRAME_BYTES_MAX).map_err(|bad| damaged(&bad))?;
         // No more room is made than there are bytes: a damaged length may name any number.
         let mut body = Vec::new();

@@ -3,13 +3,14 @@
 //! A thing is kept with its holder: in the world, or with a person and then under that person's
 //! key. It reads and writes nothing itself.
 
-use protocol::ids::{EntityId, PersonId, ShardId};
+use protocol::ids::{EntityId, PersonId, ShardId, WorldId};
 use protocol::rules::{Thing, Verb};
 use protocol::units::Tick;
 use serde::{Deserialize, Serialize};
 
 use crate::audit::AuditEntry;
 use crate::people::PersonRecord;
+use crate::region::{RegionIndex, Regions};
 use crate::shard::batch::{Change, Entry};
 use crate::store::{Batch, Epoch, Key, Record, Tree};
 
@@ -21,6 +22,7 @@ mod kind {
     pub const EXCHANGE: u16 = 0x0103;
     pub const OWNER: u16 = 0x0104;
     pub const AUDIT: u16 = 0x0105;
+    pub const REGIONS: u16 = 0x0106;
 }
 
 /// Facet of an avatar's key under which its owner stands.
@@ -77,6 +79,33 @@ pub fn placed_prefix() -> Key {
 #[must_use]
 pub fn clock_key() -> Key {
     Key::name(LIST_WORLD, "clock")
+}
+
+/// Returns where it stands how the world is divided.
+#[must_use]
+pub fn regions_key() -> Key {
+    Key::name(LIST_WORLD, "regions")
+}
+
+/// Returns the row that says how the world is divided.
+#[must_use]
+pub fn regions_row(regions: &Regions) -> Record {
+    row(None, kind::REGIONS, regions)
+}
+
+/// Reads how the world is divided.
+///
+/// # Errors
+/// As [`read_person`].
+pub fn read_regions(record: &Record) -> Result<Regions, BadRow> {
+    read("division of the world", record)
+}
+
+/// Returns as which shard a region of a world is known to the store: the same for as long as the
+/// world exists.
+#[must_use]
+pub const fn shard_id(world: WorldId, region: RegionIndex) -> ShardId {
+    ShardId(world.0.wrapping_add(region.0 as u64))
 }
 
 /// Returns where the owner of an avatar stands.

@@ -9,6 +9,7 @@
 pub mod avatar;
 pub mod batch;
 pub mod changes;
+pub mod divide;
 mod dynamics;
 pub mod entities;
 mod events;
@@ -111,12 +112,9 @@ impl Shard {
     /// Returns an empty shard of `region`, whose ids come from `mint`.
     #[must_use]
     pub fn new(region: Region, rules: WorldRules, mint: IdMint) -> Self {
-        let band_cm = rules.view_cm + MARGIN_CM;
-        let neighbours = rules.regions.neighbours(region.index);
-        let borders = neighbours
-            .into_iter()
-            .map(|index| Border::new(rules.regions.region(index), band_cm))
-            .collect();
+        let band_cm = rules.band_cm();
+        let neighbours = rules.neighbours(region).into_iter();
+        let borders = neighbours.map(|it| Border::new(it, band_cm)).collect();
         Self {
             region,
             rules,
@@ -138,10 +136,22 @@ impl Shard {
         }
     }
 
+    /// Returns this shard as one that begins in a world at `tick`.
+    #[must_use]
+    pub fn at(self, tick: Tick) -> Self {
+        Self { tick, ..self }
+    }
+
     /// Returns which region it is of.
     #[must_use]
     pub const fn region(&self) -> RegionIndex {
         self.region.index
+    }
+
+    /// Returns the tick it is at.
+    #[must_use]
+    pub const fn tick(&self) -> Tick {
+        self.tick
     }
 
     /// Advances the shard to `input.tick`; what comes of it is added to `output`.
@@ -214,6 +224,7 @@ impl Shard {
             Command::Things(things) => things.into_iter().for_each(|thing| self.put_thing(thing)),
             Command::Ghosts(batch) => self.hear_ghosts(batch),
             Command::TellAnew(region) => self.tell_anew(region),
+            Command::Redivide(change) => self.redivide(&change),
             Command::Ripple(ripple) => self.perceive(&ripple, output),
             Command::EndOffer { avatar, ended } => self.tell(avatar, ended.into(), None, output),
         }

@@ -4,14 +4,18 @@
 //! of the one after. It sends nothing and knows no connection.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use protocol::ids::EntityId;
 use protocol::input::InputDatagram;
+use protocol::rules::{Holder, Thing};
 use protocol::units::{Position, Tick};
 
 use crate::region::{RegionIndex, Regions};
 use crate::requests::Requests;
-use crate::shard::batch::{Command, StepInput, StepOutput};
+use crate::shard::batch::{Command, Ripple, StepInput, StepOutput, Traveller};
+use crate::shard::divide::Redivision;
+use crate::shard::ghosts::GhostBatch;
 use crate::shard::viewer::ClientKey;
 
 /// Commands that wait for one shard's next tick: four for each of 2,000 clients.
@@ -35,12 +39,14 @@ pub struct Seat {
 #[derive(Debug)]
 pub struct Switchboard {
     regions: Regions,
-    next: Vec<StepInput>,
+    next: BTreeMap<RegionIndex, StepInput>,
     seats: BTreeMap<EntityId, Seat>,
     drivers: BTreeMap<ClientKey, EntityId>,
     requests: Requests,
     /// Regions whose shard is lost and has not begun anew.
     lost: BTreeSet<RegionIndex>,
+    /// The last change of how the world is divided.
+    change: Option<Arc<Redivision>>,
     /// Commands that found no room.
     pub dropped: u64,
 }
@@ -50,12 +56,13 @@ impl Switchboard {
     #[must_use]
     pub fn new(regions: Regions) -> Self {
         Self {
+            next: regions.indices().map(|region| (region, StepInput::default())).collect(),
             regions,
-            next: (0..regions.count()).map(|_| StepInput::default()).collect(),
             seats: BTreeMap::new(),
             drivers: BTreeMap::new(),
             requests: Requests::default(),
             lost: BTreeSet::new(),
+            change: None,
             dropped: 0,
         }
     }
@@ -96,14 +103,14 @@ impl Switchboard {
     }
 
     fn waiting(&self, region: RegionIndex) -> impl Iterator<Item = &Command> {
-        self.next.get(usize::from(region.0)).into_iter().flat_map(|input| &input.commands)
+        self.next.get(&region).into_iter().flat_map(|input| &input.commands)
     }
 
     /// Takes note that a region's shard is lost: what its neighbours show it is of no use until it
     /// begins anew.
     pub fn lose(&mut self, region: RegionIndex) {
         self.lost.insert(region);
-        if let Some(input) = self.next.get_mut(usize::from(region.0)) {
+        if let Some(input) = self.next.get_mut(&region) {
             // What somebody asked who has gone would be heard by whoever comes after them, who is
             // put before it when the region begins anew.
             let requests = &self.requests;
@@ -121,7 +128,7 @@ impl Switchboard {
                 seat.since = None;
             }
         }
-        let Some(input) = self.next.get_mut(usize::from(region.0)) else { return };
+        let Some(input) = self.next.get_mut(&region) else { return };
         first.append(&mut input.commands);
         input.commands = first;
     }
@@ -196,7 +203,7 @@ impl Switchboard {
         else {
             return;
         };
-        if let Some(input) = self.next.get_mut(usize::from(seat.region.0)) {
+        if let Some(input) = self.next.get_mut(&seat.region) {
             let requests = &self.requests;
             input.commands.retain(|command| requests.awaits(command));
         }
@@ -221,7 +228,7 @@ impl Switchboard {
 
     /// Queues a command for a region's shard; returns whether there was room.
     pub fn push(&mut self, region: RegionIndex, command: Command) -> bool {
-        let Some(input) = self.next.get_mut(usize::from(region.0)) else { return false };
+        let Some(input) = self.next.get_mut(&region) else { return false };
         let is_vital = matches!(
             command,
             Command::Enter(_)
@@ -234,6 +241,7 @@ impl Switchboard {
                 | Command::Ground(_)
                 | Command::Things(_)
                 | Command::TellAnew(_)
+                | Command::Redivide(_)
         );
         if input.commands.len() >= COMMANDS_MAX && !is_vital {
             self.dropped += 1;
@@ -247,7 +255,7 @@ impl Switchboard {
     pub fn input(&mut self, client: ClientKey, datagram: InputDatagram) {
         let Some(avatar) = self.driven_by(client) else { return };
         let Some(seat) = self.seat(avatar) else { return };
-        let input = self.next.get_mut(usize::from(seat.region.0));
+        let input = self.next.get_mut(&seat.region);
         if let Some(input) = input.filter(|input| input.inputs.len() < INPUTS_MAX) {
             input.inputs.push((avatar, datagram));
         }
@@ -255,7 +263,7 @@ impl Switchboard {
 
     /// Takes the batch of a region for `tick`.
     pub fn take(&mut self, region: RegionIndex, tick: Tick) -> StepInput {
-        let next = self.next.get_mut(usize::from(region.0)).map(std::mem::take);
+        let next = self.next.get_mut(&region).map(std::mem::take);
         let next = next.unwrap_or_default();
         for avatar in next.commands.iter().filter_map(entering) {
             if let Some(seat) = self.seats.get_mut(&avatar).filter(|seat| seat.region == region) {
@@ -271,7 +279,7 @@ impl Switchboard {
     /// Whoever enters, and all that is asked, waits for the last step: somebody who comes from next
     /// door has made the steps before there.
     pub fn take_missed(&mut self, region: RegionIndex, tick: Tick) -> StepInput {
-        let Some(next) = self.next.get_mut(usize::from(region.0)) else {
+        let Some(next) = self.next.get_mut(&region) else {
             return StepInput { tick, ..StepInput::default() };
         };
         let begins = |command: &Command| match command {
@@ -289,6 +297,7 @@ impl Switchboard {
             | Command::Things(_)
             | Command::Ghosts(_)
             | Command::TellAnew(_)
+            | Command::Redivide(_)
             | Command::Ripple(_)
             | Command::EndOffer { .. } => None,
         };
@@ -308,16 +317,16 @@ impl Switchboard {
         output.strays.retain(|stray| self.requests.come_back(from, tick, stray));
         self.requests.made(from, tick);
         for (region, batch) in output.ghosts.drain(..) {
-            // One that begins anew is told everything anew.
-            if !self.lost.contains(&region) {
-                self.push(region, Command::Ghosts(batch));
-            }
+            self.show(region, batch);
         }
         // Before the travellers: who goes after a thing shall find it.
         for (region, things) in output.things.drain(..) {
-            self.push(region, Command::Things(things));
+            let place = things.first().and_then(Thing::place).unwrap_or_default();
+            let heir = self.regions.heir(region, place);
+            self.push(heir.unwrap_or(region), Command::Things(things));
         }
         for (region, traveller) in output.travellers.drain(..) {
+            let region = self.destination(region, &traveller);
             let avatar = traveller.avatar.id;
             let left = self.seats.get_mut(&avatar).map(|seat| {
                 seat.since = None;
@@ -338,7 +347,181 @@ impl Switchboard {
             }
         }
         for (region, ripple) in output.ripples.drain(..) {
-            self.push(region, Command::Ripple(ripple));
+            for heir in self.regions.heirs(region) {
+                // Said to two quarters that are one by now, it is heard once.
+                let is_new = region == heir.index || !self.is_waiting(heir.index, &ripple);
+                if is_new {
+                    self.push(heir.index, Command::Ripple(Arc::clone(&ripple)));
+                }
+            }
+        }
+    }
+
+    fn is_waiting(&self, region: RegionIndex, ripple: &Ripple) -> bool {
+        self.waiting(region)
+            .any(|command| matches!(command, Command::Ripple(waiting) if **waiting == *ripple))
+    }
+
+    /// Takes what can be perceived in a region and waits for its next step.
+    pub fn take_ripples(&mut self, region: RegionIndex) -> Vec<Arc<Ripple>> {
+        let Some(input) = self.next.get_mut(&region) else { return Vec::new() };
+        let is_ripple = |command: &mut Command| matches!(command, Command::Ripple(_));
+        let ripples = input.commands.extract_if(.., is_ripple).filter_map(|command| {
+            if let Command::Ripple(ripple) = command { Some(ripple) } else { None }
+        });
+        ripples.collect()
+    }
+
+    /// Shows a region what its neighbour tells; what was meant for one that is no more is shown to
+    /// all that have a part of its place.
+    fn show(&mut self, region: RegionIndex, batch: GhostBatch) {
+        for heir in self.regions.heirs(region) {
+            // One that begins anew is told everything anew.
+            if self.lost.contains(&heir.index) {
+                continue;
+            }
+            let mut batch = batch.clone();
+            if self.regions.former(region).is_some_and(|was| was.width < heir.width) {
+                // Who left a quarter's sight may be in that of the whole.
+                (batch.left, batch.is_whole) = (Vec::new(), false);
+            }
+            self.push(heir.index, Command::Ghosts(batch));
+        }
+    }
+
+    /// Returns where somebody goes who was sent to `region`, which may be no more.
+    fn destination(&self, region: RegionIndex, traveller: &Traveller) -> RegionIndex {
+        let change = self.change.as_ref().filter(|change| change.gone.contains(&region));
+        let target = traveller.errand.as_ref().and_then(|(_, act)| act.target);
+        if let Some(owner) = target.and_then(|target| change?.owners.get(&target)) {
+            return self.regions.heir(*owner, Position::default()).unwrap_or(*owner);
+        }
+        let place = traveller.avatar.body.position();
+        self.regions.heir(region, place).unwrap_or_else(|| self.regions.index_of(place))
+    }
+
+    /// Returns whether every region has been told how the world is divided.
+    #[must_use]
+    pub fn is_division_known(&self) -> bool {
+        let waiting = |input: &StepInput| {
+            input.commands.iter().any(|command| matches!(command, Command::Redivide(_)))
+        };
+        !self.next.values().any(waiting)
+    }
+
+    /// Returns who is on the way into some regions' shards.
+    #[must_use]
+    pub fn coming(&self, regions: &[RegionIndex]) -> BTreeSet<EntityId> {
+        let waiting = regions.iter().flat_map(|&region| self.waiting(region));
+        waiting.filter_map(entering).collect()
+    }
+
+    /// Goes by another division of the world, and lets everyone know who has not just come to be.
+    ///
+    /// What waits for regions that are no more waits for those that have their places, in the same
+    /// order.
+    pub fn redivide(&mut self, change: &Arc<Redivision>) {
+        self.regions = change.regions.clone();
+        self.change = Some(Arc::clone(change));
+        let mut homes = change.owners.clone();
+        let mut waiting = Vec::new();
+        for &gone in &change.gone {
+            self.lost.remove(&gone);
+            waiting.extend(self.next.remove(&gone).map(|input| (gone, input)));
+        }
+        for region in self.next.keys().copied().collect::<Vec<_>>() {
+            self.push(region, Command::Redivide(Arc::clone(change)));
+        }
+        for &new in &change.new {
+            self.next.insert(new, StepInput::default());
+        }
+        for (gone, input) in waiting {
+            for command in input.commands {
+                self.pass_on(change, gone, command, &mut homes);
+            }
+            for (avatar, datagram) in input.inputs {
+                let home = homes.get(&avatar).copied().unwrap_or_else(|| change.first());
+                if let Some(next) = self.next.get_mut(&home) {
+                    next.inputs.push((avatar, datagram));
+                }
+            }
+        }
+        for (avatar, seat) in &mut self.seats {
+            if change.gone.contains(&seat.region) {
+                seat.region = homes.get(avatar).copied().unwrap_or_else(|| change.first());
+            }
+        }
+    }
+
+    /// Lets what waited for a region that is no more wait for whoever has its place.
+    fn pass_on(
+        &mut self,
+        change: &Redivision,
+        gone: RegionIndex,
+        command: Command,
+        homes: &mut BTreeMap<EntityId, RegionIndex>,
+    ) {
+        match command {
+            Command::Enter(traveller) => {
+                let home = self.destination(gone, &traveller);
+                homes.insert(traveller.avatar.id, home);
+                self.push(home, Command::Enter(traveller));
+            }
+            Command::Things(things) => {
+                let (mut placed, rest): (Vec<Thing>, Vec<Thing>) =
+                    things.into_iter().partition(|thing| thing.place().is_some());
+                for thing in placed.drain(..) {
+                    let place = thing.place().unwrap_or_default();
+                    let home = change.owner(gone, thing.id, place);
+                    homes.insert(thing.id, home);
+                    self.push(home, Command::Things(vec![thing]));
+                }
+                for thing in rest {
+                    let container = match thing.holder {
+                        Holder::Inside(container) | Holder::Held(container) => container,
+                        Holder::Placed { .. } => thing.id,
+                    };
+                    let home = homes.get(&container).copied().unwrap_or_else(|| change.first());
+                    homes.insert(thing.id, home);
+                    self.push(home, Command::Things(vec![thing]));
+                }
+            }
+            // What parts of one region tell each other is nothing once it is one.
+            Command::Ghosts(batch) if change.gone.contains(&batch.from) => {}
+            Command::Ghosts(batch) => self.show(gone, batch),
+            Command::Ground(chunk) => {
+                for &new in &change.new {
+                    self.push(new, Command::Ground(Arc::clone(&chunk)));
+                }
+            }
+            Command::TellAnew(region) => {
+                for &new in &change.new {
+                    self.push(new, Command::TellAnew(region));
+                }
+            }
+            Command::Redivide(change) => {
+                for &new in &change.new {
+                    self.push(new, Command::Redivide(Arc::clone(&change)));
+                }
+            }
+            Command::Ripple(ripple) => {
+                for &new in &change.new {
+                    self.push(new, Command::Ripple(Arc::clone(&ripple)));
+                }
+            }
+            Command::Leave { .. }
+            | Command::Attach { .. }
+            | Command::Detach { .. }
+            | Command::Do { .. }
+            | Command::Cancel { .. }
+            | Command::Say { .. }
+            | Command::Wear { .. }
+            | Command::Hide { .. }
+            | Command::Place { .. }
+            | Command::EndOffer { .. } => {
+                let home = command.avatar().and_then(|avatar| homes.get(&avatar)).copied();
+                self.push(home.unwrap_or_else(|| change.first()), command);
+            }
         }
     }
 
@@ -370,6 +553,7 @@ impl Switchboard {
             | Command::Things(_)
             | Command::Ghosts(_)
             | Command::TellAnew(_)
+            | Command::Redivide(_)
             | Command::Ripple(_) => false,
         };
         is_meant.then_some(avatar)
@@ -386,11 +570,11 @@ impl Switchboard {
         let names_it = |command: &mut Command| command.avatar() == Some(avatar);
         let mut following: Vec<Command> = strays.extract_if(.., names_it).collect();
         let mut inputs = Vec::new();
-        if let Some(waiting) = self.next.get_mut(usize::from(left.0)) {
+        if let Some(waiting) = self.next.get_mut(&left) {
             following.extend(waiting.commands.extract_if(.., names_it));
             inputs.extend(waiting.inputs.extract_if(.., |(whose, _)| *whose == avatar));
         }
-        if let Some(next) = self.next.get_mut(usize::from(region.0)) {
+        if let Some(next) = self.next.get_mut(&region) {
             next.commands.append(&mut following);
             next.inputs.append(&mut inputs);
         }
@@ -422,7 +606,7 @@ mod tests {
     /// Ada, driven by [`CLIENT`], who has entered `HERE` with its step to tick 1.
     fn routes() -> Switchboard {
         let regions = Regions::new(3, 6_400);
-        let region = regions.region(HERE);
+        let region = regions.region(HERE).expect("a region");
         let at = Position::new(region.west + 100, 0, region.north + 100);
         let mut routes = Switchboard::new(regions);
         routes.enter(ADA, at, Command::Enter(ada()));

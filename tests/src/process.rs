@@ -255,6 +255,27 @@ impl ServerProcess {
         Ok(())
     }
 
+    /// Waits until it has ended, which it was told, and serves the same world at another UDP port.
+    ///
+    /// # Errors
+    /// When it runs on, or as [`Self::start`].
+    pub fn serve_next_at(&mut self, port: u16) -> Result<()> {
+        let ended = self.ends()?;
+        ensure!(ended.success(), "{ended}; its log:\n{}", self.log.text());
+        let listen = |argument: &&mut String| argument.starts_with("--listen=");
+        let argument = self.arguments.iter_mut().find(listen).context("it listens somewhere")?;
+        *argument = format!("--listen=127.0.0.1:{port}");
+        self.restart()
+    }
+
+    /// Waits until it has ended, which it was told; returns how.
+    ///
+    /// # Errors
+    /// When it runs on.
+    pub fn ends(&mut self) -> Result<ExitStatus> {
+        wait(self.child.take().context("the server does not run")?)?.context("it runs on")
+    }
+
     /// Stops it in good order and returns how it ended.
     ///
     /// # Errors

@@ -9,6 +9,8 @@ mod world;
 
 use protocol::rules::{Act, Args, Portion, Verb, Why};
 use protocol::units::{Position, Yaw};
+use server::region::Change;
+use tests::sim::stream::Stream;
 use world::{World, thing_id};
 
 /// A minute of world time.
@@ -62,6 +64,49 @@ fn a_shard_that_moves_to_another_process_goes_on_to_the_byte() {
         world.hash()
     };
     assert_eq!(hash(true), hash(false));
+}
+
+#[test]
+fn a_world_that_is_split_and_merged_all_the_time_loses_nothing_and_shows_no_border() {
+    let mut world = World::new(13);
+    let mut chance = Stream::new(13);
+    for tick in 0..TICKS {
+        world.tick();
+        if tick % 7 == 3 {
+            world.divide_by_chance(&mut chance);
+        }
+    }
+    let figures = world.figures;
+    println!("{figures:?}");
+    assert!(100 < figures.divisions, "it is divided otherwise: {figures:?}");
+    assert!(100 < figures.crossings, "they cross: {figures:?}");
+    assert!(500 < figures.done, "they act: {figures:?}");
+    assert!(20 < figures.trades, "they trade: {figures:?}");
+    world.rest();
+    for _ in 0..REST_TICKS {
+        world.tick();
+    }
+    world.check_that_everyone_sees_what_there_is();
+    world.check_that_everyone_knows_what_they_hold();
+}
+
+#[test]
+fn nobody_is_announced_anew_when_a_region_is_split_and_merged() {
+    let walkers = [east(-100, 0), east(100, 0), east(0, 300), east(3_000, 0), east(3_500, 0)];
+    let things = [("apple", east(-200, -200)), ("tree", east(400, 400)), ("rock", east(3_400, 90))];
+    let mut world = World::staged(&things, &walkers);
+    pass(&mut world, 40);
+    let announced = |world: &World| (0..5).map(|who| world.client(who).announced).sum::<u64>();
+    let before = announced(&world);
+    let new = world.divide(Change::Split(world.region_of(east(0, 0))));
+    pass(&mut world, 20);
+    let quarters: Vec<_> = [0, 1, 2].map(|who| world.region_of(walkers[who])).into();
+    assert!(quarters.iter().all(|quarter| new.contains(quarter)) && quarters[0] != quarters[1]);
+    world.divide(Change::Merge(new[0]));
+    pass(&mut world, 20);
+    assert_eq!(announced(&world), before, "what everyone sees stays as it is");
+    assert_eq!(world.figures.correction_cm_max, 0.0);
+    world.check_that_everyone_sees_what_there_is();
 }
 
 #[test]
@@ -247,7 +292,8 @@ fn what_is_put_down_across_the_border_belongs_to_the_region_it_lies_in() {
         }
     }
     assert_eq!(was_seen, [true; 2]);
-    assert_eq!(world.stacks, [0, 0, 0, 0, 0, 1, 0, 0, 0], "the eastern region's shard has it");
+    let owner = world.stacks.iter().filter(|(_, stacks)| **stacks == 1).map(|(region, _)| region.0);
+    assert_eq!(owner.collect::<Vec<_>>(), [5], "the eastern region's shard has it");
     // Whoever is next to it takes it without anybody going anywhere.
     world.begin(1, Act::on(Verb::Take, thing_id(0)).with(Args::Count(1)));
     pass(&mut world, 10);

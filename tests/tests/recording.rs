@@ -138,7 +138,7 @@ fn cut_damaged_and_changed(file: &Path, steps: u64) -> Result<()> {
 
 /// Returns a recording in which somebody is driven by nobody in the first step in which they were
 /// driven on, and that step's tick and region.
-fn change_an_input(bytes: &[u8]) -> Result<(Vec<u8>, u64, u16)> {
+fn change_an_input(bytes: &[u8]) -> Result<(Vec<u8>, u64, u32)> {
     let mut reader = Reader::new(bytes)?;
     let Some(Record::Head(head)) = reader.next_record()? else { bail!("a head comes first") };
     let mut sheet = Sheet::begin(&head, 1 << 30)?;

@@ -150,6 +150,8 @@ pub(super) async fn run(
         let outcome = match parting {
             Parting::Ended(outcome) => outcome,
             Parting::Redirected(address) => {
+                // The ticket is good where the same server is, and nobody else is trusted there.
+                options.server_key = Some(opened.server_key);
                 options.address = address;
                 let why = "the session goes on elsewhere".to_owned();
                 Outcome::Lost { code: CloseCode::Lost, why }

@@ -10,6 +10,8 @@
 //! | [`Join`]       | link          | regions move to another process, or a refusal       |
 //! | [`Depart`]     | link          | its regions come home                               |
 //! | [`LinkLost`]   | link          | its regions begin anew here                         |
+//! | [`Divide`]     | operator      | a region is split, or four are merged               |
+//! | [`SendTo`]     | operator      | a region goes to another process, or comes home     |
 //! | `ChunkReady`   | generator     | laid under shards, sent to clients                  |
 //! | [`Order`]      | operator      | carried out                                         |
 //! | [`Forget`]     | operator      | somebody is nobody here until [`Forgotten`]         |
@@ -24,6 +26,7 @@
 //! | control bytes | client    | the client is too slow: its stay ends                      |
 //! | datagrams     | client    | dropped by QUIC: the next one supersedes                   |
 
+mod divide;
 mod enter;
 mod forget;
 mod ground;
@@ -40,7 +43,7 @@ use std::time::Duration;
 use actix::prelude::*;
 use bytes::Bytes;
 use protocol::close::CloseCode;
-use protocol::ids::{EntityId, IdMint, PersonId, SessionId, ShardId};
+use protocol::ids::{EntityId, IdMint, PersonId, SessionId};
 use protocol::message::ServerMessage;
 use protocol::message::client::Degree;
 use protocol::message::server::Refused;
@@ -52,9 +55,11 @@ use worldgen::actors::generator::{ChunkReady, GeneratorActor};
 use super::session::SessionActor;
 use super::shard::{Runner, Stepped};
 use crate::admission::{Refusal, Role};
+use crate::balance::Balance;
 use crate::config::Config;
 use crate::departures::Departures;
 use crate::dilation::Dilation;
+use crate::division::Epochs;
 use crate::hosting::{Hosting, LinkId, Place};
 use crate::io::clock::{Clock, Pace};
 use crate::io::lobby::{Examined, Lobby};
@@ -71,9 +76,10 @@ use crate::shard::viewer::{ClientKey, Told};
 use crate::shard::{Shard, WorldRules};
 use crate::status::StatusBoard;
 use crate::status::names::HostMetrics;
-use crate::store::{Batch, Epoch, Number, Progress};
+use crate::store::{Batch, Number, Progress};
 use crate::switchboard::Switchboard;
 
+pub use divide::{Divide, NotDivided, SendTo};
 pub use enter::Welcoming;
 pub use forget::{Forget, Forgotten, NotNow, Unlend, Whom};
 pub use hosts::{Depart, Join, LinkLost};
@@ -182,7 +188,7 @@ pub struct Outfit {
     /// The settings in force.
     pub config: Arc<RwLock<Config>>,
     /// What each shard writes as.
-    pub epochs: Vec<(ShardId, Epoch)>,
+    pub epochs: Epochs,
     /// What operators look at.
     pub board: Arc<StatusBoard>,
     /// Makes ground.
@@ -220,10 +226,14 @@ impl Outfit {
 /// The middle of a running server.
 pub struct GatewayActor {
     outfit: Outfit,
-    shards: Vec<Runner>,
+    shards: BTreeMap<RegionIndex, Runner>,
     hosting: Hosting,
     links: BTreeMap<LinkId, hosts::Joined>,
     losses: hosts::Losses,
+    dividing: Option<divide::Dividing>,
+    balance: Balance,
+    /// Ids that shards had left which are no more.
+    mints: Vec<IdMint>,
     routes: Switchboard,
     clients: BTreeMap<ClientKey, Client>,
     people: BTreeMap<PersonId, PersonRecord>,
@@ -262,7 +272,7 @@ struct Beat {
     skipped: u64,
     /// The longest that a step in another process took until it was known here.
     remote: Duration,
-    status: Vec<crate::status::ShardStatus>,
+    status: BTreeMap<RegionIndex, crate::status::ShardStatus>,
     is_survey: bool,
 }
 
@@ -274,7 +284,7 @@ impl GatewayActor {
     ) -> Addr<Self> {
         Self::create(move |ctx| {
             let (mut outfit, shards, first) = neighbours(ctx.address());
-            let mut routes = Switchboard::new(outfit.regions);
+            let mut routes = Switchboard::new(outfit.regions.clone());
             for (region, command) in first {
                 routes.push(region, command);
             }
@@ -292,20 +302,26 @@ impl GatewayActor {
                 sent: Vec::new(),
                 skipped: 0,
                 remote: Duration::ZERO,
-                status: vec![crate::status::ShardStatus::default(); shards.len()],
+                status: BTreeMap::new(),
                 is_survey: false,
             };
             let silence_ticks = u64::from(outfit.hz) * SILENCE_S;
-            let hosting = Hosting::new(shards.len(), outfit.clock.tick, silence_ticks);
+            let hosting = Hosting::new(outfit.regions.indices(), outfit.clock.tick, silence_ticks);
             let gateway = ctx.address();
-            let shards = shards.into_iter().map(|shard| outfit.begin(shard));
-            let shards: Vec<Runner> = shards.map(|shard| Self::run_here(shard, &gateway)).collect();
+            let shards: Vec<_> = shards.into_iter().map(|shard| outfit.begin(shard)).collect();
+            let runners = shards.into_iter().map(|shard| {
+                let region = shard.region();
+                (region, Self::run_here(shard, &gateway))
+            });
             Self {
                 routes,
                 hosting,
                 links: BTreeMap::new(),
                 losses: hosts::Losses::default(),
-                shards,
+                dividing: None,
+                balance: Balance::default(),
+                mints: Vec::new(),
+                shards: runners.collect(),
                 clients: BTreeMap::new(),
                 people: BTreeMap::new(),
                 owners: BTreeMap::new(),

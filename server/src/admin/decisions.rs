@@ -127,6 +127,9 @@ pub fn decide(
         | AdminRequest::Verify
         | AdminRequest::Audit { .. }
         | AdminRequest::ShardList
+        | AdminRequest::ShardSplit { .. }
+        | AdminRequest::ShardMerge { .. }
+        | AdminRequest::ShardMove { .. }
         | AdminRequest::AssetList { .. }
         | AdminRequest::AssetRemove { .. } => None,
     }

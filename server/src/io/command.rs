@@ -87,7 +87,7 @@ fn run_here(place: &Place, command: Command, out: &mut dyn Write) -> Result<Exit
         | Command::Audit { .. }
         | Command::Reload
         | Command::Asset(_)
-        | Command::Shards => Err(Failure::new(Exit::Failed, "this command asks a server")),
+        | Command::Shards { .. } => Err(Failure::new(Exit::Failed, "this command asks a server")),
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
 use actix::{Actor, System};
-use protocol::ids::{EntityId, IdMint, ShardId};
+use protocol::ids::{EntityId, IdMint};
 use protocol::message::common::{MINOR, features};
 use protocol::message::server::{Greeting, WorldName};
 use protocol::motion::MotionRules;
@@ -28,6 +28,7 @@ use crate::actors::gateway::{GatewayActor, Order, Outfit, Welcoming};
 use crate::admission::access::Access;
 use crate::config::{Config, Settings};
 use crate::directory::Directory;
+use crate::division::Epochs;
 use crate::identity::{Identity, PublicKey};
 use crate::io::admin::{ListenError, Listener};
 use crate::io::assets::Shelf;
@@ -54,7 +55,7 @@ use crate::rows::{self, ClockRow};
 use crate::shard::batch::Command;
 use crate::shard::{Shard, WorldRules};
 use crate::status::{LogTail, StatusBoard};
-use crate::store::{Batch, Epoch, Store, StoreError, Stored, Tree};
+use crate::store::{Batch, Store, StoreError, Stored, Tree};
 use crate::token;
 use crate::world::Manifest;
 
@@ -242,12 +243,13 @@ async fn run(
     let settings = Arc::new(RwLock::new(config.clone()));
     let directory = Arc::new(Directory::default());
     let hz = u16::try_from(config.world.tick_hz).unwrap_or(protocol::units::TICK_HZ_DEFAULT);
-    let regions = Regions::new(
+    let grid = Regions::new(
         u16::try_from(config.world.shards_per_side).unwrap_or(1),
         i32::try_from(config.world.shard_width_m * 100).unwrap_or(Regions::WIDTH_CM_MAX),
     );
-    let motion = motion_rules(hz, regions);
-    let (mints, mut lobby_mint, spare) = share_ids(store.run_epoch(), regions);
+    let regions = divided(&store, grid)?;
+    let motion = motion_rules(hz, &regions);
+    let (mints, mut lobby_mint, spare) = share_ids(store.run_epoch(), &regions);
     let clock = furnish(base, &store, &mut lobby_mint)?;
     let world =
         WorldName { id: manifest.id, name: manifest.name.clone(), rating: manifest.rating.clone() };
@@ -273,14 +275,14 @@ async fn run(
     ));
     let endpoint = listen(config, identity)?;
     let address = endpoint.local_addr().map_err(|error| refused(config, &error))?;
-    let mut epochs = Vec::new();
-    for region in regions.iter() {
-        let shard = shard_id(base, region.index);
-        epochs.push((shard, store.take_epoch(shard).await?));
+    let mut epochs = Epochs::new();
+    for region in regions.indices() {
+        let shard = rows::shard_id(manifest.id, region);
+        epochs.insert(region, (shard, store.take_epoch(shard).await?));
     }
     let inbox = Arc::new(Mutex::new(Inbox::default()));
     let rules = WorldRules {
-        regions,
+        regions: regions.clone(),
         motion: motion.clone(),
         book: Arc::new(base.book.clone()),
         view_cm: i32::try_from(config.interest.view_m * 100).unwrap_or(15_000),
@@ -289,7 +291,7 @@ async fn run(
     };
     let (recorder, writing) = record(base, &rules)?.unzip();
     let welcome = Welcoming { world, rules: base.book.hash(), motion };
-    let things = placed_things(&*store, regions)?;
+    let things = placed_things(&*store, &regions)?;
     let book_text = base.book_text.clone();
     let auditor = Auditor::open(Arc::clone(&store) as Arc<dyn Store>)?;
     let tokens = Tokens::new(Arc::clone(identity), Arc::clone(access), base.manifest.id);
@@ -299,7 +301,7 @@ async fn run(
             board: Arc::clone(board),
             metrics: telemetry.metrics(),
             verify: Box::new(tokens.clone()),
-            map: draw_map(Arc::clone(&base.terrain), regions),
+            map: draw_map(Arc::clone(&base.terrain), &regions),
         },
     )?;
     let gateway = start_actors(
@@ -324,7 +326,6 @@ async fn run(
         access: Arc::clone(access),
         config: Arc::clone(&settings),
         world: manifest.id,
-        regions,
     });
     let doors = (gateway.clone(), gate);
     actix::spawn(quic::accept(endpoint.clone(), Arc::clone(&lobby), doors, inbox));
@@ -357,12 +358,12 @@ fn record(base: &Base, rules: &WorldRules) -> Result<Option<(Recorder, Writing)>
 
 /// Returns the ids of a run as they are shared out: to each shard, to the lobby, and those kept
 /// for shards that begin anew.
-fn share_ids(run_epoch: u32, regions: Regions) -> (Vec<IdMint>, IdMint, IdMint) {
+fn share_ids(run_epoch: u32, regions: &Regions) -> (Vec<IdMint>, IdMint, IdMint) {
     let mut all = IdMint::new(run_epoch);
     // A quarter for people and for what the world is furnished with, a quarter for shards.
     let quarter = all.left() / 4;
     let lobby = all.split(quarter).expect("a new mint has plenty");
-    let share = quarter / u64::from(regions.count());
+    let share = quarter / (regions.count() as u64).max(1);
     let shards = regions.iter().map(|_| all.split(share).expect("a new mint has plenty"));
     (shards.collect(), lobby, all)
 }
@@ -372,7 +373,7 @@ struct Wiring {
     regions: Regions,
     clock: ClockRow,
     hz: u16,
-    epochs: Vec<(ShardId, Epoch)>,
+    epochs: Epochs,
     welcome: Welcoming,
     rules: WorldRules,
     mints: Vec<IdMint>,
@@ -414,7 +415,9 @@ fn start_actors(
         let outbox = Outbox { ready: gateway.clone().recipient() };
         let generator = GeneratorActor::new(terrain, outbox, generator_settings).start();
         let shards = regions.iter().zip(mints);
-        let shards = shards.map(|(region, mint)| Shard::new(region, rules.clone(), mint)).collect();
+        let shards = shards
+            .map(|(region, mint)| Shard::new(region, rules.clone(), mint).at(clock.tick))
+            .collect();
         let furniture = things.into_iter();
         let first = furniture.map(|(region, things)| (region, Command::Things(things))).collect();
         let outfit = Outfit {
@@ -438,7 +441,7 @@ fn start_actors(
 }
 
 /// Returns how bodies move in a world divided so.
-fn motion_rules(hz: u16, regions: Regions) -> MotionRules {
+fn motion_rules(hz: u16, regions: &Regions) -> MotionRules {
     let half_width_cm = regions.half_width_cm().min(protocol::motion::HALF_WIDTH_CM_MAX);
     MotionRules { hz, half_width_cm, ..MotionRules::default() }
 }
@@ -449,9 +452,13 @@ fn spawn(base: &Base) -> Position {
     Position { y: base.terrain.height_cm(spawn.x, spawn.z), ..spawn }
 }
 
-/// Returns the shard of a region: the same for as long as the world exists.
-fn shard_id(base: &Base, region: RegionIndex) -> ShardId {
-    ShardId(base.manifest.id.0.wrapping_add(u64::from(region.0)))
+/// Returns how the world is divided: as it was when it ran last, unless the settings say now that
+/// it is of another size.
+fn divided(store: &SledStore, grid: Regions) -> Result<Regions, HostError> {
+    let stored = store.read(Tree::World, &rows::regions_key())?.and_then(Stored::live);
+    let Some(record) = stored else { return Ok(grid) };
+    let regions = rows::read_regions(&record).map_err(|bad| damaged(&bad))?;
+    Ok(if regions.is_of_same_grid(&grid) { regions } else { grid })
 }
 
 /// Lays out what a new world starts with; returns where world time stands.
@@ -571,7 +578,7 @@ async fn stop_on_signal(
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
-    let stop = Order::Stop(Duration::ZERO, "the server was told to stop".into());
+    let stop = Order::Stop(Duration::ZERO, "the server was told to stop".into(), None);
     if gateway.send(stop).await.is_err() {
         System::current().stop_with_code(1);
     }
@@ -599,9 +606,9 @@ fn operators(data: &Path, host: Host) -> Result<std::thread::JoinHandle<()>, Hos
 }
 
 /// Returns who draws the ground under the page's map.
-fn draw_map(terrain: Arc<dyn Terrain>, regions: Regions) -> crate::io::http::DrawMap {
+fn draw_map(terrain: Arc<dyn Terrain>, regions: &Regions) -> crate::io::http::DrawMap {
+    let width_cm = u32::try_from(regions.half_width_cm()).unwrap_or(1) * 2;
     Box::new(move || {
-        let width_cm = u32::try_from(regions.half_width_cm()).unwrap_or(1) * 2;
         let metres = (width_cm / 100).div_ceil(MAP_PIXELS).max(1);
         let pixels = (width_cm / 100).div_ceil(metres);
         let rgb = render_map(&*terrain, Position::default(), metres, pixels, pixels).ok()?;

@@ -28,7 +28,7 @@ use crate::io::transport::{Connection, RecvStream, SendStream};
 use crate::link::{
     self, BadFrame, Down, FRAME_BYTES_MAX, JOIN_BYTES_MAX, LENGTH_BYTES, PROGRAM, Up,
 };
-use crate::region::{RegionIndex, Regions};
+use crate::region::RegionIndex;
 use crate::token;
 
 /// Frames that may wait for one process: two seconds of steps of as many shards as it may run.
@@ -53,8 +53,6 @@ pub struct Gate {
     pub config: Arc<RwLock<Config>>,
     /// The world.
     pub world: WorldId,
-    /// How it is divided.
-    pub regions: Regions,
 }
 
 impl Gate {
@@ -106,7 +104,7 @@ pub async fn serve(
                 Arc::clone(&gate),
                 gateway.clone(),
             ));
-            let (code, why) = hear(id, incoming, &gate, &gateway).await;
+            let (code, why) = hear(id, incoming, &gateway).await;
             // A gateway that is gone needs no telling.
             gateway.send(LinkLost { link: id, why: why.clone() }).await.unwrap_or_default();
             close(&connection, code, &why);
@@ -140,7 +138,7 @@ async fn join(
         // It passes: whoever starts a killed process again comes too early by a moment.
         BadClaim::OnItsWay(_) => Refusal::for_now(CloseCode::Lost, bad.to_string(), 1),
         BadClaim::Stopping => Refusal::for_now(CloseCode::Stopping, bad.to_string(), 10),
-        BadClaim::None | BadClaim::Unknown { .. } | BadClaim::Taken(_) | BadClaim::TooMany(_) => {
+        BadClaim::None | BadClaim::Unknown(_) | BadClaim::Taken(_) | BadClaim::TooMany(_) => {
             Refusal::for_good(CloseCode::World, bad.to_string())
         }
     })?;
@@ -193,7 +191,6 @@ async fn watch(
 async fn hear(
     id: LinkId,
     mut incoming: Incoming,
-    gate: &Gate,
     gateway: &Addr<GatewayActor>,
 ) -> (CloseCode, String) {
     let place = Place::There(id);
@@ -206,9 +203,6 @@ async fn hear(
         };
         let is_passed_on = match heard {
             Up::Stepped { region, tick, output, took } => {
-                if let Err(error) = output.check(gate.regions) {
-                    return (CloseCode::Protocol, error.to_string());
-                }
                 let took = took.min(TOOK_MAX);
                 gateway.send(Stepped { region, place, tick, output, took }).await.is_ok()
             }

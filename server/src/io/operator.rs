@@ -15,7 +15,7 @@ use protocol::units::Position;
 use tokio::sync::{Notify, oneshot};
 use tracing::error;
 
-use crate::actors::gateway::{GatewayActor, ListPlayers, Order};
+use crate::actors::gateway::{Divide, GatewayActor, ListPlayers, Order, SendTo};
 use crate::admin::decisions::{Context, DecisionError, NameLookup, decide, person};
 use crate::admin::{AdminReply, AdminRequest, Progress, Who};
 use crate::admission::Role;
@@ -33,6 +33,7 @@ use crate::io::store::SledStore;
 use crate::io::store::backup::Backups;
 use crate::io::telemetry::Telemetry;
 use crate::io::{clock, rng};
+use crate::region::{Change, RegionIndex};
 use crate::status::StatusBoard;
 use crate::store::retention::{Backoff, Schedule};
 use crate::token::{Mint, from_text};
@@ -264,9 +265,24 @@ impl Host {
             AdminRequest::Announce { text } => {
                 self.tell(Order::Announce(text.clone()), "said to everybody").await
             }
-            AdminRequest::Stop { in_ms, why } => {
-                let order = Order::Stop(Duration::from_millis(*in_ms), why.clone());
+            AdminRequest::Stop { in_ms, why, redirect } => {
+                let (delay, why) = (Duration::from_millis(*in_ms), why.clone());
+                let order = Order::Stop(delay, why, redirect.clone());
                 self.tell(order, "the server stops; clients are told").await
+            }
+            AdminRequest::ShardSplit { region } => {
+                self.divide(Change::Split(RegionIndex(*region))).await
+            }
+            AdminRequest::ShardMerge { region } => {
+                self.divide(Change::Merge(RegionIndex(*region))).await
+            }
+            AdminRequest::ShardMove { region, to } => {
+                let region = RegionIndex(*region);
+                match self.gateway.send(SendTo { region, to: to.clone() }).await {
+                    Ok(Ok(())) => AdminReply::Done(format!("region {} goes to {to}", region.0)),
+                    Ok(Err(error)) => AdminReply::Failed(error.to_string()),
+                    Err(_) => stopping(),
+                }
             }
             AdminRequest::Reload => self.reload(),
             AdminRequest::Backup { to } => {
@@ -357,6 +373,9 @@ impl Host {
             | AdminRequest::Verify
             | AdminRequest::Audit { .. }
             | AdminRequest::ShardList
+            | AdminRequest::ShardSplit { .. }
+            | AdminRequest::ShardMerge { .. }
+            | AdminRequest::ShardMove { .. }
             | AdminRequest::AssetList { .. }
             | AdminRequest::AssetRemove { .. } => {}
         }
@@ -386,6 +405,27 @@ impl Host {
             Ok(Err(error)) => AdminReply::Failed(error.to_string()),
             Err(_) => stopping(),
         }
+    }
+
+    /// Splits or merges regions, and waits until that is done.
+    async fn divide(&self, change: Change) -> AdminReply {
+        let is_done = match self.gateway.send(Divide(change)).await {
+            Ok(Ok(is_done)) => is_done,
+            Ok(Err(error)) => return AdminReply::Failed(error.to_string()),
+            Err(_) => return stopping(),
+        };
+        let Ok(new) = is_done.await else {
+            let why = "the world stays divided as it is: a shard was lost or did not settle, or \
+                       the store takes nothing; the log says which";
+            return AdminReply::Failed(why.into());
+        };
+        let names: Vec<String> = new.iter().map(|region| region.0.to_string()).collect();
+        AdminReply::Done(match (change, names.as_slice()) {
+            (Change::Split(region), names) => {
+                format!("region {} is split into {}", region.0, names.join(", "))
+            }
+            (Change::Merge(_), names) => format!("merged into region {}", names.join(", ")),
+        })
     }
 
     /// Removes what people share, and waits until that is on disk.

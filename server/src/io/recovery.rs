@@ -55,7 +55,7 @@ pub async fn read(
 }
 
 fn kept(store: &dyn Store, wanted: &Wanted) -> Result<Kept, StoreError> {
-    let mut kept = Kept { placed: placed_things(store, wanted.regions)?, ..Kept::default() };
+    let mut kept = Kept { placed: placed_things(store, &wanted.regions)?, ..Kept::default() };
     for &person in &wanted.people {
         kept.held.insert(person, held_things(store, person)?);
     }
@@ -83,7 +83,7 @@ pub fn held_things(store: &dyn Store, person: PersonId) -> Result<Vec<Thing>, St
 /// [`StoreError`] when a record is damaged or the disk fails.
 pub fn placed_things(
     store: &dyn Store,
-    regions: Regions,
+    regions: &Regions,
 ) -> Result<BTreeMap<RegionIndex, Vec<Thing>>, StoreError> {
     let mut things: BTreeMap<RegionIndex, Vec<Thing>> = BTreeMap::new();
     let mut inside = Vec::new();

@@ -89,7 +89,7 @@ fn recorded(bytes_max: u64, spoil: impl Fn(&mut StepInput)) -> (Vec<u8>, Result<
     let region = rules().regions.region(HERE);
     let mut sheet = Sheet::begin(&head(), bytes_max).expect("the head fits");
     let mut fill = || {
-        let packed = Shard::new(region, rules(), IdMint::new(1)).pack();
+        let packed = Shard::new(region.expect("a region"), rules(), IdMint::new(1)).pack();
         sheet.shard(&packed)?;
         let mut shard = packed.unpack(rules()).expect("it was packed");
         for tick in 1..=20 {

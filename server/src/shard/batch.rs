@@ -21,6 +21,7 @@ use rkyv::with::AsVec;
 use worldgen::chunk::Chunk;
 
 use super::avatar::Avatar;
+use super::divide::Redivision;
 use super::ghosts::GhostBatch;
 use super::pack::AsSamples;
 use super::viewer::{ClientKey, Told, Viewer};
@@ -116,6 +117,8 @@ pub enum Command {
     Ghosts(GhostBatch),
     /// The neighbour's shard starts anew: it is told of everything near again.
     TellAnew(RegionIndex),
+    /// The world is divided otherwise from now on.
+    Redivide(Arc<Redivision>),
     /// Something that happened next door and can be perceived here.
     Ripple(Arc<Ripple>),
     /// Tells a party of an offer that it has ended, wherever the other one ended it.
@@ -165,13 +168,14 @@ impl Command {
             | Self::Things(_)
             | Self::Ghosts(_)
             | Self::TellAnew(_)
+            | Self::Redivide(_)
             | Self::Ripple(_) => None,
         }
     }
 }
 
 /// Something perceivable that spreads from a place.
-#[derive(Debug, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+#[derive(Debug, PartialEq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub struct Ripple {
     /// Where it began.
     pub place: Position,
@@ -184,7 +188,7 @@ pub struct Ripple {
 }
 
 /// What can be perceived.
-#[derive(Debug, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+#[derive(Debug, PartialEq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub enum Perceived {
     /// Somebody did something.
     Event(Event),
@@ -274,9 +278,9 @@ pub enum BadOutput {
         /// Bytes of all frames.
         bytes: usize,
     },
-    /// It names a region that the world does not have.
+    /// It names a region that the world never had.
     #[error("something for region {0}, which is none of this world")]
-    Region(u16),
+    Region(u32),
 }
 
 impl StepOutput {
@@ -284,7 +288,7 @@ impl StepOutput {
     ///
     /// # Errors
     /// The first [`BadOutput`]; the other process is at fault.
-    pub fn check(&self, regions: Regions) -> Result<(), BadOutput> {
+    pub fn check(&self, regions: &Regions) -> Result<(), BadOutput> {
         let bytes = self.frame_bytes.len();
         let mut start = 0;
         for (index, &(_, end)) in self.frames.iter().enumerate() {
@@ -298,7 +302,7 @@ impl StepOutput {
             .chain(self.ghosts.iter().map(|(region, _)| region))
             .chain(self.ripples.iter().map(|(region, _)| region))
             .chain(self.wanted.iter().map(|(region, ..)| region));
-        match named.into_iter().find(|region| regions.count() <= region.0) {
+        match named.into_iter().find(|region| !regions.has_given(**region)) {
             Some(region) => Err(BadOutput::Region(region.0)),
             None => Ok(()),
         }

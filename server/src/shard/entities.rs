@@ -50,7 +50,7 @@ pub struct Entity {
 }
 
 /// The table of entities, by slot and by id.
-#[derive(Debug, Default, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+#[derive(Clone, Debug, Default, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub struct Entities {
     slots: Vec<Option<Entity>>,
     free: Vec<Slot>,

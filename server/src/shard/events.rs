@@ -59,7 +59,7 @@ impl Shard {
     }
 
     /// Lets this shard's own clients perceive what began next door.
-    pub(super) fn perceive(&mut self, ripple: &Ripple, output: &mut StepOutput) {
+    pub fn perceive(&self, ripple: &Ripple, output: &mut StepOutput) {
         self.deliver(ripple, None, output);
     }
 

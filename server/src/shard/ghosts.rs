@@ -36,10 +36,13 @@ pub struct GhostBatch {
     pub left: Vec<EntityId>,
     /// Whether everything was told anew: who did not come in with it is not there.
     pub is_whole: bool,
+    /// Who went to another shard lately, when everything is told anew: they go on being shown until
+    /// that shard tells of them, or this one that they are gone.
+    pub kept: Vec<EntityId>,
 }
 
 /// The border to one neighbour, from the side of who tells.
-#[derive(Debug, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+#[derive(Clone, Debug, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub struct Border {
     /// The neighbour's region.
     pub region: Region,
@@ -67,6 +70,19 @@ impl Border {
             handed: BTreeMap::new(),
             sent: BTreeMap::new(),
             has_begun: false,
+        }
+    }
+
+    /// Takes over from the border to, or of, a region that is no more who was on the way at `tick`
+    /// by the table of its shard: what else the neighbour was told it is told anew.
+    pub fn take_over(&mut self, known: &Self, tick: Tick, entities: &Entities) {
+        self.handed.extend(&known.handed);
+        let is_theirs = |id| entities.by_id(id).is_some_and(|entity| entity.owner != Owner::Here);
+        let leaving = known.told.keys().copied().filter(|&id| is_theirs(id));
+        self.handed.extend(leaving.map(|id| (id, tick.after(HANDED_TICKS))));
+        for (&id, &tick) in &known.sent {
+            let sent = self.sent.entry(id).or_insert(tick);
+            *sent = tick.max(*sent);
         }
     }
 
@@ -99,7 +115,8 @@ impl Border {
     ) -> Option<GhostBatch> {
         let is_whole = !std::mem::replace(&mut self.has_begun, true);
         let (entered, moved, left) = (Vec::new(), Vec::new(), Vec::new());
-        let mut batch = GhostBatch { from, tick, entered, moved, left, is_whole };
+        let kept = Vec::new();
+        let mut batch = GhostBatch { from, tick, entered, moved, left, is_whole, kept };
         let mut told = BTreeMap::new();
         for (_, entity) in entities.iter() {
             let is_near = self.region.distance_cm(entity.state.position) <= self.band_cm;
@@ -130,6 +147,9 @@ impl Border {
             }
         }
         batch.left.extend(self.handed.extract_if(.., |_, due| *due <= tick).map(|(id, _)| id));
+        if is_whole {
+            batch.kept.extend(self.handed.keys());
+        }
         let is_empty = batch.entered.is_empty() && batch.moved.is_empty() && batch.left.is_empty();
         (is_whole || !is_empty).then_some(batch)
     }
@@ -147,7 +167,8 @@ impl Border {
         if batch.is_whole {
             // A shard that begins anew shows only what it knows.
             let is_named = |id| batch.entered.iter().any(|(entered, ..)| *entered == id);
-            entities.remove_all_of(owner, |id| !is_named(id) && !is_on_the_way(id));
+            let is_kept = |id| is_named(id) || batch.kept.contains(&id) || is_on_the_way(id);
+            entities.remove_all_of(owner, |id| !is_kept(id));
         }
         for id in batch.left.into_iter().filter(|&id| !is_on_the_way(id)) {
             if entities.by_id(id).is_some_and(|entity| entity.owner == owner) {

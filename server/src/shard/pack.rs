@@ -1,7 +1,8 @@
 //! A whole shard as one value, for the way to another process and back.
 //!
 //! Packed and unpacked, a shard goes on as if nothing had happened: same slots, same baselines,
-//! same ids to come. What its rules say is not packed; both ends are told those once.
+//! same ids to come. What its rules say is not packed; both ends are told those once. How the world
+//! is divided is packed, for that changes.
 
 use std::sync::Arc;
 
@@ -19,12 +20,14 @@ use super::avatar::Avatar;
 use super::entities::Entities;
 use super::ghosts::Border;
 use super::{Ground, Shard, WorldRules};
-use crate::region::RegionIndex;
+use crate::region::{BadDivision, RegionIndex, Regions};
 
 /// Everything of a shard but the world's rules.
 #[derive(Debug, Archive, Serialize, Deserialize)]
 pub struct Packed {
     region: RegionIndex,
+    /// The division that it goes by.
+    regions: Regions,
     tick: Tick,
     #[rkyv(with = Map<AsSamples>)]
     ground: Vec<Arc<Chunk>>,
@@ -57,16 +60,15 @@ impl Packed {
     /// # Errors
     /// [`BadPack`]; whoever packed it is at fault.
     pub fn unpack(self, rules: WorldRules) -> Result<Shard, BadPack> {
-        if self.region.0 >= rules.regions.count() {
-            return Err(BadPack::Region(self.region));
-        }
+        let regions = self.regions.check()?;
+        let region = regions.region(self.region).ok_or(BadPack::Region(self.region))?;
         let mut heights = GroundMap::default();
         for chunk in self.ground {
             heights.insert(chunk);
         }
         Ok(Shard {
-            region: rules.regions.region(self.region),
-            rules,
+            region,
+            rules: WorldRules { regions, ..rules },
             tick: self.tick,
             ground: Ground { heights, pillars: self.pillars },
             avatars: self.avatars.into_iter().map(|avatar| (avatar.id, avatar)).collect(),
@@ -92,6 +94,7 @@ impl Shard {
     pub fn pack(self) -> Packed {
         Packed {
             region: self.region.index,
+            regions: self.rules.regions,
             tick: self.tick,
             ground: self.ground.heights.chunks(),
             avatars: self.avatars.into_values().collect(),
@@ -113,6 +116,9 @@ pub enum BadPack {
     /// There is no such region.
     #[error("the world has no region {}", .0.0)]
     Region(RegionIndex),
+    /// What it goes by is no division.
+    #[error(transparent)]
+    Division(#[from] BadDivision),
     /// The things do not fit each other.
     #[error(transparent)]
     Things(#[from] Misfit),

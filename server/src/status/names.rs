@@ -79,6 +79,7 @@ metrics_table! {
     GHOSTS = "ecumene_ghosts", Kind::Gauge, Count, "Neighbours' entities that a shard mirrors.";
     HANDOFFS = "ecumene_handoffs_total", Kind::Counter, Count, "Entities handed from one shard to another.";
     LINKS = "ecumene_links", Kind::Gauge, Count, "Other processes that run shards of this world.";
+    DIVISIONS = "ecumene_divisions_total", Kind::Counter, Count, "Times that a region was split, or four were merged.";
     SHARDS_LOST = "ecumene_shards_lost_total", Kind::Counter, Count, "Shards that began anew here because their process was lost.";
     COMMIT_TIME = "ecumene_store_commit_seconds", Kind::Histogram(COMMIT_SECONDS), Seconds, "Time from a batch's first append until it was durable.";
     STORE_PENDING = "ecumene_store_pending_records", Kind::Gauge, Count, "Records appended and not yet durable.";
@@ -135,6 +136,7 @@ pub struct HostMetrics {
     pub chat_lines: Counter,
     pub handoffs: Counter,
     pub links: Gauge,
+    pub divisions: Counter,
     pub shards_lost: Counter,
     pub commit_seconds: Histogram,
     pub store_pending: Gauge,
@@ -167,6 +169,7 @@ impl Default for HostMetrics {
             chat_lines: counter!(CHAT_LINES),
             handoffs: counter!(HANDOFFS),
             links: gauge!(LINKS),
+            divisions: counter!(DIVISIONS),
             shards_lost: counter!(SHARDS_LOST),
             commit_seconds: histogram!(COMMIT_TIME),
             store_pending: gauge!(STORE_PENDING),

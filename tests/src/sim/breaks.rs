@@ -73,6 +73,12 @@ breaks! {
     ForgetOpen = "forget-open", "What a lost shard was asked is never answered.";
     OldPlaces = "old-places", "A shard that begins anew puts people where they were long ago.";
     EmptyHands = "empty-hands", "A shard that begins anew forgets what people hold.";
+    LoseWaiting = "lose-waiting", "What waits for a region that is split or merged is forgotten.";
+    OneQuarter = "one-quarter", "All of a region that is split are taken for its first quarter's.";
+    LoseQuarter = "lose-quarter", "Of four quarters that are merged one is forgotten.";
+    NoTellDivided = "no-tell-divided", "Neighbours do not hear that regions are split or merged.";
+    SkipDivided = "skip-divided", "Shards of new regions skip the tick in which the old ones were packed.";
+    NoEnrol = "no-enrol", "Shards of new regions write with an epoch that the store did not give.";
     LoseAttach = "lose-attach", "Who comes back is shown nothing.";
     LosePace = "lose-pace", "The world slows down and clients are not told.";
 }

@@ -11,6 +11,10 @@ pub struct Figures {
     pub moves: u64,
     /// Processes that were lost, and whose regions began anew.
     pub takeovers: u64,
+    /// Regions that were split.
+    pub splits: u64,
+    /// Times that four regions were merged.
+    pub merges: u64,
     /// Processes that were killed.
     pub kills: u64,
     /// Power cuts.
@@ -46,6 +50,8 @@ impl Figures {
             crossings: self.crossings.min(other.crossings),
             moves: self.moves.min(other.moves),
             takeovers: self.takeovers.min(other.takeovers),
+            splits: self.splits.min(other.splits),
+            merges: self.merges.min(other.merges),
             kills: self.kills.min(other.kills),
             power_cuts: self.power_cuts.min(other.power_cuts),
             lost_entries: self.lost_entries.min(other.lost_entries),

@@ -5,6 +5,7 @@
 //! them, and nothing else; where a planted bug strikes is marked. What is to be sent is returned
 //! as [`Out`].
 
+mod divide;
 mod enter;
 mod hosts;
 mod tick;
@@ -14,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use protocol::close::CloseCode;
-use protocol::ids::{ChunkId, EntityId, IdMint, PersonId, SessionId, ShardId};
+use protocol::ids::{ChunkId, EntityId, IdMint, PersonId, SessionId};
 use protocol::input::InputDatagram;
 use protocol::message::ServerMessage;
 use protocol::message::server::{Notice, Refused};
@@ -24,6 +25,7 @@ use server::admission::Refusal;
 use server::config::{Config, Settings};
 use server::departures::Departures;
 use server::dilation::Dilation;
+use server::division::Epochs;
 use server::hosting::{Hosting, LinkId, Place};
 use server::io::lobby::for_each_record;
 use server::io::recovery::placed_things;
@@ -143,6 +145,9 @@ pub struct Host {
     shards: BTreeMap<RegionIndex, Shard>,
     links: BTreeMap<LinkId, bool>,
     recovery: Recovery,
+    dividing: Option<divide::Dividing>,
+    /// Ids that shards had left which are no more.
+    mints: Vec<IdMint>,
     /// Everyone who is connected.
     pub clients: BTreeMap<ClientKey, Client>,
     people: BTreeMap<PersonId, PersonRecord>,
@@ -155,7 +160,7 @@ pub struct Host {
     ground: BTreeMap<ChunkId, Arc<Chunk>>,
     /// What a planted bug writes a tick late.
     unfinished: Vec<Batch>,
-    epochs: Vec<(ShardId, Epoch)>,
+    epochs: Epochs,
     mint: IdMint,
     lobby_mint: IdMint,
     dilation: Dilation,
@@ -176,6 +181,10 @@ pub struct Host {
     pub crossings: u64,
     /// Entries of the journal so far.
     pub entries: u64,
+    /// Times that a region was split.
+    pub splits: u64,
+    /// Times that four were merged.
+    pub merges: u64,
 }
 
 impl Host {
@@ -184,18 +193,19 @@ impl Host {
     /// # Errors
     /// When what is stored cannot be read.
     pub fn start(
-        (rules, book_text): (WorldRules, String),
+        (mut rules, book_text): (WorldRules, String),
         store: Arc<MemoryStore>,
         (truth, mut saboteur): (Truth, Saboteur),
         now_us: u64,
     ) -> Result<Self, String> {
-        let regions = rules.regions;
+        let regions = divide::divided(&store, &rules.regions)?;
+        rules.regions = regions.clone();
         let run = store.run_epoch();
         let run = if 1 < run && saboteur.strikes(Break::ReuseIds, 1) { 1 } else { run };
         let mut mint = IdMint::new(run);
         let quarter = mint.left() / 4;
         let lobby_mint = mint.split(quarter).ok_or("a new mint has plenty")?;
-        let share = quarter / u64::from(regions.count());
+        let share = quarter / regions.count() as u64;
         let clock = read_clock(&store).map_err(|error| error.to_string())?;
         let mut tick = clock.tick;
         if 1 < store.run_epoch() && !saboteur.strikes(Break::StaleClock, 1) {
@@ -205,18 +215,20 @@ impl Host {
         let mut shards = BTreeMap::new();
         for region in regions.iter() {
             let ids = mint.split(share).ok_or("a new mint has plenty")?;
-            shards.insert(region.index, Shard::new(region, rules.clone(), ids));
+            shards.insert(region.index, Shard::new(region, rules.clone(), ids).at(tick));
         }
         let mut host = Self {
-            regions,
+            routes: Switchboard::new(regions.clone()),
+            hosting: Hosting::new(regions.indices(), tick, SILENCE_TICKS),
+            regions: regions.clone(),
             rules,
             book_text,
             config: Settings::defaults().config,
-            routes: Switchboard::new(regions),
-            hosting: Hosting::new(usize::from(regions.count()), tick, SILENCE_TICKS),
             shards,
             links: BTreeMap::new(),
             recovery: Recovery::default(),
+            dividing: None,
+            mints: Vec::new(),
             clients: BTreeMap::new(),
             people: BTreeMap::new(),
             owners: BTreeMap::new(),
@@ -227,7 +239,7 @@ impl Host {
             places: Places::default(),
             ground: BTreeMap::new(),
             unfinished: Vec::new(),
-            epochs: Vec::new(),
+            epochs: Epochs::new(),
             mint,
             lobby_mint,
             dilation: Dilation::new(Duration::from_secs(1) / u32::from(HZ)),
@@ -243,16 +255,19 @@ impl Host {
             saboteur,
             crossings: 0,
             entries: 0,
+            splits: 0,
+            merges: 0,
             store,
         };
-        let things = placed_things(&*host.store, regions).map_err(|error| error.to_string())?;
+        host.truth.divide(&regions);
+        let things = placed_things(&*host.store, &regions).map_err(|error| error.to_string())?;
         for (region, things) in things {
             host.routes.push(region, Command::Things(things));
         }
-        for region in 0..regions.count() {
-            let shard = ShardId(1_000 + u64::from(region));
+        for region in regions.indices() {
+            let shard = divide::shard_id(region);
             let epoch = hosts::at_once(host.store.take_epoch(shard)).ok_or("a held epoch")?;
-            host.epochs.push((shard, epoch.map_err(|error| error.to_string())?));
+            host.epochs.insert(region, (shard, epoch.map_err(|error| error.to_string())?));
         }
         host.saved_at_ms = host.now_ms();
         host.save_clock()?;
@@ -392,11 +407,15 @@ impl Host {
             true => self.routes.take(region, tick),
             false => self.routes.take_missed(region, tick),
         };
-        input.epoch = self.epochs[usize::from(region.0)].1;
+        input.epoch = self.epoch(region).unwrap_or_default();
         input.pace_permille = self.dilation.permille();
         input.frame_bytes_max = protocol::limits::DATAGRAM_BYTES_MAX;
         input.is_survey = true;
         input
+    }
+
+    fn epoch(&self, region: RegionIndex) -> Option<Epoch> {
+        self.epochs.get(&region).map(|&(_, epoch)| epoch)
     }
 
     /// Returns every avatar that the server thinks is in the world, and where.

@@ -2,8 +2,8 @@
 //!
 //! Every world has one of everything: a shard that moves to another process and back, a process
 //! that is killed, one that falls silent, a disk that fills up, a power cut, an overload, cut
-//! lines, people who leave and come back. The seed decides when and whom it hits. Splitting and
-//! merging regions belong here as soon as the server does that.
+//! lines, people who leave and come back, regions that are split and merged. The seed decides when
+//! and whom it hits.
 
 use super::stream::Stream;
 
@@ -23,6 +23,9 @@ pub const END_US: u64 = REST_US + 6_000_000;
 /// or so.
 const SMALL: u64 = 32;
 
+/// Regions that are split in one world, and merged again: one every seven seconds.
+const DIVISIONS: u64 = 8;
+
 /// Something that goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
@@ -32,6 +35,13 @@ pub enum Fault {
         regions: u64,
         /// What becomes of it.
         end: End,
+    },
+    /// A region is split, or four are merged.
+    Divide {
+        /// Which of those that can be.
+        which: u64,
+        /// Whether it is to be merged.
+        merges: bool,
     },
     /// The disk takes nothing for a while.
     DiskTrouble {
@@ -72,6 +82,21 @@ pub enum End {
     Killed,
     /// It falls silent and goes on.
     Muted,
+}
+
+/// Returns when regions are split and merged in the world of a seed.
+#[must_use]
+pub fn divisions(seed: u64) -> Vec<(u64, Fault)> {
+    let mut chance = Stream::of(seed, 7);
+    let mut divisions = Vec::new();
+    for _ in 0..DIVISIONS {
+        let at_us = chance.between(BEGIN_US, REST_US - SLOT_US);
+        let which = chance.below(24);
+        divisions.push((at_us, Fault::Divide { which, merges: false }));
+        let until_us = at_us + chance.between(200_000, 2 * SLOT_US);
+        divisions.push((until_us, Fault::Divide { which: chance.below(24), merges: true }));
+    }
+    divisions
 }
 
 /// Returns what goes wrong in the world of a seed with so many walkers, and when.

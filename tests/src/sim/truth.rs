@@ -10,12 +10,14 @@ use protocol::ids::{EntityId, PersonId, ShardId};
 use protocol::message::ServerMessage;
 use protocol::rules::{Detail, Holder, Lot, Phase, Thing, Verb};
 use protocol::units::{Position, Tick, Yaw};
-use server::region::{RegionIndex, Regions};
+use server::region::{Redrawn, RegionIndex, Regions};
+use server::shard::MARGIN_CM;
 use server::shard::batch::{Change, Entry, StepOutput};
 use server::shard::viewer::ClientKey;
 use server::store::{Epoch, MemoryStore, Store as _};
 
 use super::keeping::{Keeping, Rows, apply};
+use super::scene;
 use super::tally::Tally;
 
 /// Nothing, or what was violated.
@@ -60,6 +62,8 @@ pub struct Truth {
     /// The last tick at which a region's shard did not answer in time, or began anew.
     irregular: BTreeMap<RegionIndex, Tick>,
     anew: BTreeSet<RegionIndex>,
+    /// Regions that were on their way for longer than is made up for.
+    skipping: BTreeSet<RegionIndex>,
     /// Everything by the journal, whatever of it is stored.
     pub keeping: Keeping,
     /// What the store held when this run began, and all that was done since.
@@ -89,6 +93,7 @@ impl Truth {
             stacks: BTreeMap::new(),
             irregular: BTreeMap::new(),
             anew: BTreeSet::new(),
+            skipping: BTreeSet::new(),
             base: keeping.rows().clone(),
             keeping,
             entries: Vec::new(),
@@ -113,7 +118,8 @@ impl Truth {
     /// What contradicts what was so before.
     pub fn step(&mut self, region: RegionIndex, tick: Tick, output: &StepOutput) -> Check {
         let is_anew = self.anew.remove(&region);
-        if let Some(&before) = self.stepped.get(&region).filter(|_| !is_anew) {
+        let skips = self.skipping.remove(&region);
+        if let Some(&before) = self.stepped.get(&region).filter(|_| !is_anew && !skips) {
             let passed = tick.0.saturating_sub(before.0);
             if passed == 0 || (passed != 1 && passed <= MADE_UP_MAX) {
                 return Err(format!(
@@ -275,17 +281,48 @@ impl Truth {
         self.irregular.insert(region, tick);
     }
 
+    /// Notes that a region was on its way for so many ticks, not all of which may be made up for.
+    pub fn miss(&mut self, region: RegionIndex, ticks: u64) {
+        if MADE_UP_MAX < ticks {
+            self.skipping.insert(region);
+        }
+    }
+
     /// Notes that a region's shard begins anew.
     pub fn begin_anew(&mut self, region: RegionIndex, tick: Tick) {
         self.anew.insert(region);
         self.disturb(region, tick);
     }
 
+    /// Goes by another division of the world, after a restart.
+    pub fn divide(&mut self, regions: &Regions) {
+        self.regions = regions.clone();
+    }
+
+    /// Notes that regions were split or merged in tick `now`, whose shards had made their steps to
+    /// `made`.
+    pub fn redivide(&mut self, drawn: &Redrawn, (made, now): (Tick, Tick)) {
+        self.regions = drawn.regions.clone();
+        for gone in &drawn.gone {
+            self.stepped.remove(gone);
+            self.stacks.remove(gone);
+            self.irregular.remove(gone);
+            self.anew.remove(gone);
+        }
+        for &new in &drawn.new {
+            self.stepped.insert(new, made);
+            self.disturb(new, now);
+        }
+    }
+
     /// Returns whether a region and all around it were stepped in time for `ticks` before `tick`.
     #[must_use]
     pub fn is_calm(&self, region: RegionIndex, tick: Tick, ticks: u64) -> bool {
-        let neighbours = self.regions.neighbours(region);
-        let irregular = neighbours.iter().chain([&region]).filter_map(|it| self.irregular.get(it));
+        // One that is no more was split or merged lately.
+        let Some(square) = self.regions.region(region) else { return false };
+        let near = self.regions.neighbours(square, scene::VIEW_CM + 2 * MARGIN_CM);
+        let near = near.iter().chain([&square]);
+        let irregular = near.filter_map(|it| self.irregular.get(&it.index));
         irregular.max().is_none_or(|last| ticks < tick.since(*last))
     }
 
@@ -392,6 +429,7 @@ impl Truth {
         self.stepped.clear();
         self.stacks.clear();
         self.irregular.clear();
+        self.skipping.clear();
         self.entries.clear();
         self.confirms.clear();
         self.acknowledged = 0;

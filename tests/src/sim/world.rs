@@ -190,7 +190,7 @@ impl World {
         let things = scene::things(&rules, seed);
         let store = Arc::new(MemoryStore::new(seed));
         host::furnish(&store, &things)?;
-        let truth = Truth::of(rules.regions, &things);
+        let truth = Truth::of(rules.regions.clone(), &things);
         let saboteur = Saboteur::new(planted, seed);
         let mut chance = Stream::of(seed, 3);
         let walkers = (0..WALKERS).map(|it| Walker::new(it, Arc::clone(&rules.book), seed));
@@ -234,6 +234,9 @@ impl World {
         for (at_us, fault) in plan::faults(seed, WALKERS) {
             world.queue.at(at_us, Event::Fault(fault));
         }
+        for (at_us, fault) in plan::divisions(seed) {
+            world.queue.at(at_us, Event::Fault(fault));
+        }
         world.queue.at(REST_US, Event::Rest);
         world.queue.at(END_US, Event::Over);
         Ok(world)
@@ -243,7 +246,7 @@ impl World {
         let (mut strikes, mut tick) = (0, self.last_tick);
         if let Some(host) = &self.host {
             (strikes, tick) = (host.saboteur.strikes, host.tick);
-            self.figures.crossings += host.crossings;
+            self.figures.count(host);
         } else if let Some((.., saboteur)) = &self.between {
             strikes = saboteur.strikes;
         }

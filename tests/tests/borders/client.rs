@@ -28,6 +28,8 @@ pub struct Client {
     pub asked: BTreeMap<u32, Tick>,
     request: u32,
     pub done: u64,
+    /// Announcements so far.
+    pub announced: u64,
     pub corrections_cm: Vec<f64>,
     offers: Vec<OfferId>,
     /// Why the last act was refused, if one was.
@@ -45,6 +47,7 @@ impl Client {
             asked: BTreeMap::new(),
             request: 0,
             done: 0,
+            announced: 0,
             corrections_cm: Vec::new(),
             offers: Vec::new(),
             refused: None,
@@ -55,6 +58,7 @@ impl Client {
         self.replica.hear(message);
         if let ServerMessage::Announce(announce) = message {
             self.terrain.announce(announce, book);
+            self.announced += 1;
         }
         if let ServerMessage::Done(done) = message {
             self.answered(done.request);

@@ -15,9 +15,10 @@ use protocol::motion::{Body, MotionRules};
 use protocol::rules::{Act, Holder, RuleBook, Thing, ThingsRecord};
 use protocol::units::{Position, TICK_HZ_DEFAULT, Tick, Yaw};
 use server::link::{self, LENGTH_BYTES};
-use server::region::{RegionIndex, Regions};
+use server::region::{Bounds, Change, RegionIndex, Regions};
 use server::shard::avatar::Avatar;
 use server::shard::batch::{Command, StepOutput, Traveller};
+use server::shard::divide::{Redone, redraw};
 use server::shard::entities::About;
 use server::shard::pack::Packed;
 use server::shard::viewer::{ClientKey, Told};
@@ -52,6 +53,7 @@ const TICK_US: u64 = 50_000;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Figures {
     pub crossings: u64,
+    pub divisions: u64,
     pub done: u64,
     pub trades: u64,
     pub correction_cm_max: f64,
@@ -61,7 +63,9 @@ pub struct Figures {
 pub struct World {
     regions: Regions,
     book: Arc<RuleBook>,
-    shards: Vec<Shard>,
+    shards: BTreeMap<RegionIndex, Shard>,
+    /// Ids for shards that come of a change.
+    ids: IdMint,
     rules: WorldRules,
     routes: Switchboard,
     clients: Vec<Client>,
@@ -74,7 +78,7 @@ pub struct World {
     past: VecDeque<(Tick, BTreeMap<EntityId, Position>)>,
     near_ticks: BTreeMap<(EntityId, EntityId), u32>,
     /// How many stacks each region's shard has.
-    pub stacks: [usize; 9],
+    pub stacks: BTreeMap<RegionIndex, usize>,
     pub figures: Figures,
 }
 
@@ -107,7 +111,7 @@ impl World {
         let motion = MotionRules { hz: TICK_HZ_DEFAULT, half_width_cm, ..MotionRules::default() };
         let book = Arc::new(RuleBook::starter());
         let rules = WorldRules {
-            regions,
+            regions: regions.clone(),
             motion: motion.clone(),
             book: Arc::clone(&book),
             view_cm: VIEW_CM,
@@ -116,13 +120,15 @@ impl World {
         };
         let mut ids = IdMint::new(1);
         let mut mint = || ids.split(1 << 32).expect("there are enough");
-        let shards = regions.iter().map(|region| Shard::new(region, rules.clone(), mint()));
+        let shards =
+            regions.iter().map(|region| (region.index, Shard::new(region, rules.clone(), mint())));
         let mut world = Self {
-            regions,
             book,
             shards: shards.collect(),
+            ids: IdMint::new(3),
             rules: rules.clone(),
-            routes: Switchboard::new(regions),
+            routes: Switchboard::new(regions.clone()),
+            regions: regions.clone(),
             clients: Vec::new(),
             keeping: Keeping::of(&things),
             tick: Tick(0),
@@ -132,7 +138,7 @@ impl World {
             truth: BTreeMap::new(),
             past: VecDeque::new(),
             near_ticks: BTreeMap::new(),
-            stacks: [0; 9],
+            stacks: BTreeMap::new(),
             figures: Figures::default(),
         };
         for thing in things {
@@ -172,13 +178,57 @@ impl World {
     ///
     /// Returns how many bytes that were.
     pub fn move_shard(&mut self, index: usize) -> usize {
-        let stand_in =
-            Shard::new(self.regions.region(RegionIndex(0)), self.rules.clone(), IdMint::new(2));
-        let shard = std::mem::replace(&mut self.shards[index], stand_in);
+        let region = self.regions.indices().nth(index).expect("a region");
+        let shard = self.shards.remove(&region).expect("its shard");
         let frame = link::write(&shard.pack()).expect("a shard fits a frame");
         let packed: Packed = link::read(&frame[LENGTH_BYTES..]).expect("what was written");
-        self.shards[index] = packed.unpack(self.rules.clone()).expect("what was packed");
+        let shard = packed.unpack(self.rules.clone()).expect("what was packed");
+        self.shards.insert(region, shard);
         frame.len()
+    }
+
+    /// Divides the world otherwise between two ticks; returns the new regions.
+    pub fn divide(&mut self, change: Change) -> Vec<RegionIndex> {
+        let bounds = Bounds { width_cm_min: 0, count_max: 64 };
+        let drawn = self.regions.redrawn(change, bounds).expect("it can be");
+        let old = drawn.gone.iter().map(|region| self.shards.remove(region).expect("its shard"));
+        let old: Vec<Shard> = old.collect();
+        let mut heard = StepOutput::default();
+        for shard in &old {
+            for ripple in self.routes.take_ripples(shard.region()) {
+                shard.perceive(&ripple, &mut heard);
+            }
+        }
+        let now_us = self.tick.0 * TICK_US;
+        self.deliver(&heard, now_us);
+        let mints = drawn.new.iter().map(|_| self.ids.split(1 << 20).expect("there are enough"));
+        let mints = mints.collect();
+        let coming = self.routes.coming(&drawn.gone);
+        let Redone { shards, told, .. } = redraw(old, &drawn, mints, &coming);
+        self.routes.redivide(&Arc::new(told));
+        self.shards.extend(shards.into_iter().map(|shard| (shard.region(), shard)));
+        self.regions = drawn.regions.clone();
+        self.rules.regions = drawn.regions;
+        self.stacks.clear();
+        drawn.new
+    }
+
+    /// Splits or merges a region by chance.
+    pub fn divide_by_chance(&mut self, chance: &mut Stream) {
+        let regions: Vec<RegionIndex> = self.regions.indices().collect();
+        let region = regions[chance.below(regions.len() as u64) as usize];
+        let bounds = Bounds { width_cm_min: 0, count_max: 64 };
+        let wishes = [Change::Split(region), Change::Merge(region)];
+        let mut can_be = wishes.into_iter().filter(|&it| self.regions.redrawn(it, bounds).is_ok());
+        if let Some(change) = can_be.next() {
+            self.divide(change);
+            self.figures.divisions += 1;
+        }
+    }
+
+    /// Returns the region of a place.
+    pub fn region_of(&self, place: Position) -> RegionIndex {
+        self.regions.index_of(place)
     }
 
     /// Lets a walker of a staged world go towards `yaw`, running, from now on.
@@ -241,7 +291,8 @@ impl World {
         self.truth.clear();
         for (index, input) in inputs.into_iter().enumerate() {
             let mut output = StepOutput::default();
-            self.shards[index].step(input, &mut output);
+            let shard = self.shards.get_mut(&regions[index]).expect("its shard");
+            shard.step(input, &mut output);
             self.note(&output);
             for seen in &output.whereabouts {
                 *owners.entry(seen.avatar).or_default() += 1;
@@ -254,7 +305,7 @@ impl World {
                 self.figures.crossings += 1;
             }
             stacks += output.counts.things;
-            self.stacks[index] = output.counts.things;
+            self.stacks.insert(regions[index], output.counts.things);
             for entry in &output.journal {
                 self.keeping.take_in(entry).expect("what is taken away was there");
             }
@@ -293,7 +344,7 @@ impl World {
         if self.is_resting || self.tick < Tick(20) {
             return;
         }
-        let regions = usize::from(self.regions.count());
+        let regions = self.regions.count();
         for client in self.clients.iter_mut().skip(turn).step_by(regions) {
             if !self.chance.one_in(8) {
                 continue;

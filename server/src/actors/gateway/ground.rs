@@ -56,6 +56,11 @@ impl GatewayActor {
         }
     }
 
+    /// Forgets what regions wanted that are no more: those that have their places ask themselves.
+    pub(super) fn forget_asked(&mut self, gone: &[RegionIndex]) {
+        self.ground.asked.retain(|(_, region)| !gone.contains(region));
+    }
+
     /// Takes note of the ground that a client wants, most urgent first, instead of all before.
     pub(super) fn ask_ground(&mut self, client: ClientKey, chunks: &[ChunkId]) {
         self.forget_ground(client);
@@ -128,7 +133,7 @@ impl GatewayActor {
         let asked: Vec<_> = self
             .ground
             .asked
-            .range((ready.chunk, RegionIndex(0))..=(ready.chunk, RegionIndex(u16::MAX)))
+            .range((ready.chunk, RegionIndex(0))..=(ready.chunk, RegionIndex(u32::MAX)))
             .copied()
             .collect();
         for (chunk, region) in asked {

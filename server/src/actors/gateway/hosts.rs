@@ -25,13 +25,13 @@ use crate::link::{Down, WorldTerms};
 use crate::region::RegionIndex;
 use crate::shard::Shard;
 use crate::shard::batch::Command;
-use crate::shard::pack::Packed;
+use crate::shard::pack::{BadPack, Packed};
 use crate::shard::viewer::ClientKey;
 use crate::store::{Epoch, StoreError};
 
 /// Ids for a shard that begins anew: 16 million, at 50 a second for four days; there are enough for
 /// 32,000 losses.
-const IDS_ANEW: u64 = 1 << 24;
+pub(super) const IDS_ANEW: u64 = 1 << 24;
 
 /// Ticks before a store that could not be read is read again, at first and at most: a second and a
 /// minute at 20 Hz.
@@ -104,7 +104,7 @@ impl Handler<Join> for GatewayActor {
         let link = LinkId(self.next_link);
         self.hosting.claim(link, &regions)?;
         self.next_link += 1;
-        let numbers: Vec<u16> = regions.iter().map(|region| region.0).collect();
+        let numbers: Vec<u32> = regions.iter().map(|region| region.0).collect();
         info!(%link, %peer, regions = ?numbers, "a process joined");
         self.links.insert(link, Joined { peer, outgoing, departs: false });
         if !self
@@ -159,7 +159,7 @@ impl GatewayActor {
         is_survey: bool,
         budget: usize,
     ) -> bool {
-        let Some(Runner { step, pack }) = self.shards.get(usize::from(region.0)) else {
+        let Some(Runner { step, pack }) = self.shards.get(&region) else {
             return false;
         };
         let (place, missed) = match self.hosting.turn(region, self.beat.tick) {
@@ -175,7 +175,7 @@ impl GatewayActor {
                 0 => self.routes.take(region, tick),
                 _ => self.routes.take_missed(region, tick),
             };
-            input.epoch = self.outfit.epochs[usize::from(region.0)].1;
+            input.epoch = self.epoch(region).unwrap_or_default();
             input.pace_permille = self.beat.dilation.permille();
             input.frame_bytes_max = budget;
             // When a process is lost, everyone stands where its last answer says.
@@ -197,6 +197,7 @@ impl GatewayActor {
         if self.hosting.packed_at(region) != Some(from) {
             return;
         }
+        let Some(packed) = self.take_apart(packed, ctx) else { return };
         let tick = packed.tick();
         let shard = match self.hosting.bound_for(region) {
             Some(Place::There(link)) => match self.send_away(link, packed, ctx) {
@@ -210,18 +211,31 @@ impl GatewayActor {
         match shard.unpack(self.outfit.rules.clone()) {
             Ok(shard) => {
                 self.hosting.packed(region, tick);
-                self.shards[usize::from(region.0)] = Self::run_here(shard, &ctx.address());
+                self.shards.insert(region, Self::run_here(shard, &ctx.address()));
                 info!(shard = region.0, "a shard came home");
             }
-            Err(error) => {
-                // What the process gave back is no shard: what the store knows is right.
-                error!(%error, shard = region.0, "a shard came back damaged");
-                self.hosting.damage(region);
-                self.routes.lose(region);
-                self.metrics.shards_lost.increment(1);
-                self.losses.waiting.insert(region);
-            }
+            Err(error) => self.damage(region, &error),
         }
+    }
+
+    /// Lets a region begin anew whose shard came home and is none: what the store knows is right.
+    pub(super) fn damage(&mut self, region: RegionIndex, error: &BadPack) {
+        error!(%error, shard = region.0, "a shard came back damaged");
+        self.hosting.damage(region);
+        self.routes.lose(region);
+        self.metrics.shards_lost.increment(1);
+        self.losses.waiting.insert(region);
+    }
+
+    /// Returns what a region's shard writes as.
+    pub(super) fn epoch(&self, region: RegionIndex) -> Option<Epoch> {
+        self.outfit.epochs.get(&region).map(|&(_, epoch)| epoch)
+    }
+
+    /// Returns the process at an address.
+    pub(super) fn link_at(&self, address: &str) -> Option<LinkId> {
+        let mut links = self.links.iter().filter(|(_, joined)| !joined.departs);
+        links.find(|(_, joined)| joined.peer.to_string() == address).map(|(&link, _)| link)
     }
 
     /// Sends a shard to a process; returns it if that takes nothing.
@@ -237,7 +251,7 @@ impl GatewayActor {
         let is_sent = self.tell(link, &message);
         if let (true, Some(outgoing)) = (is_sent, outgoing) {
             let runner = RemoteShardActor::run((link, region), outgoing, ctx.address().recipient());
-            self.shards[usize::from(region.0)] = runner;
+            self.shards.insert(region, runner);
             info!(shard = region.0, %link, "a shard moved to another process");
             return Ok(());
         }
@@ -271,7 +285,7 @@ impl GatewayActor {
         // It may be deaf, or gone; then nobody is there to be told.
         drop(queue(&outgoing, &Down::Ended { why: why.to_owned() }));
         let lost = self.hosting.lose(link);
-        let numbers: Vec<u16> = lost.iter().map(|region| region.0).collect();
+        let numbers: Vec<u32> = lost.iter().map(|region| region.0).collect();
         warn!(%link, %peer, why, regions = ?numbers, "a process is lost; its shards begin anew here");
         self.metrics.shards_lost.increment(lost.len() as u64);
         lost.iter().for_each(|&region| self.routes.lose(region));
@@ -288,12 +302,14 @@ impl GatewayActor {
         }
         self.losses.is_reading = true;
         let regions: Vec<_> = self.losses.waiting.iter().copied().collect();
-        let shards = regions.iter().map(|region| self.outfit.epochs[usize::from(region.0)].0);
+        let shards = regions.iter().filter_map(|region| {
+            self.outfit.epochs.get(region).map(|&(shard, _)| (*region, shard))
+        });
         let people =
             self.routes.dwellers(&regions).filter_map(|(avatar, _)| self.owners.get(&avatar));
         let wanted = recovery::Wanted {
-            shards: regions.iter().copied().zip(shards).collect(),
-            regions: self.outfit.regions,
+            shards: shards.collect(),
+            regions: self.outfit.regions.clone(),
             people: people.copied().collect(),
             as_of: self.appended,
         };
@@ -320,18 +336,19 @@ impl GatewayActor {
                 error!(shard = region.0, "no ids are left for it in this run; restart the server");
                 continue;
             };
-            self.outfit.epochs[usize::from(region.0)].1 = epoch;
+            let Some(square) = self.outfit.regions.region(region) else { continue };
+            self.outfit.epochs.entry(region).and_modify(|known| known.1 = epoch);
             let first = self.first_commands(region, &mut kept);
             self.answer_lost(region);
             self.end_offers_of(region);
             self.let_go(region);
             let rules = self.outfit.rules.clone();
-            let shard = Shard::new(self.outfit.regions.region(region), rules, mint);
-            let shard = self.outfit.begin(shard);
-            self.shards[usize::from(region.0)] = Self::run_here(shard, &ctx.address());
+            let neighbours = rules.neighbours(square);
+            let shard = self.outfit.begin(Shard::new(square, rules, mint).at(self.beat.tick));
+            self.shards.insert(region, Self::run_here(shard, &ctx.address()));
             self.routes.begin_anew(region, first);
-            for neighbour in self.outfit.regions.neighbours(region) {
-                self.routes.push(neighbour, Command::TellAnew(region));
+            for neighbour in neighbours {
+                self.routes.push(neighbour.index, Command::TellAnew(region));
             }
             self.hosting.recover(region, self.beat.tick);
             warn!(shard = region.0, epoch = epoch.0, "a lost shard goes on here");

@@ -5,7 +5,7 @@ use std::time::Duration;
 use actix::prelude::*;
 use protocol::close::CloseCode;
 use protocol::ids::PersonId;
-use protocol::message::server::{Notice, Stopping};
+use protocol::message::server::{Notice, Redirect, Stopping};
 use protocol::units::Position;
 use tracing::info;
 
@@ -20,6 +20,10 @@ use crate::shard::viewer::ClientKey;
 /// How long the store may take to write the last things before the process ends.
 const LAST_WRITES: Duration = Duration::from_secs(10);
 
+/// Milliseconds that clients have to go where they are told to: they go at once, and what was lost
+/// on the way to them is sent again twice in that time.
+const GOING_MS_MAX: u64 = 1_000;
+
 /// What an operator orders of the running world.
 #[derive(Clone, Debug, PartialEq, Eq, Message)]
 #[rtype(result = "Result<(), NotHere>")]
@@ -32,8 +36,8 @@ pub enum Order {
     Move(PersonId, Position),
     /// Tells everyone something.
     Announce(String),
-    /// Stops the server after a delay, with the reason.
-    Stop(Duration, String),
+    /// Stops the server after a delay, with the reason, and where clients are to go on.
+    Stop(Duration, String, Option<String>),
     /// Goes on after all.
     StopNot,
 }
@@ -53,6 +57,8 @@ pub struct NotHere(pub PersonId);
 pub struct Stop {
     at_ms: u64,
     why: String,
+    /// Where clients are to go on, and since when they know.
+    redirect: Option<(String, Option<u64>)>,
     is_done: bool,
 }
 
@@ -83,7 +89,7 @@ impl Handler<Order> for GatewayActor {
                 self.routes.command(avatar, Command::Place { avatar, position });
             }
             Order::Announce(text) => self.send_all(&Notice { text }.into()),
-            Order::Stop(delay, why) => self.begin_stop(delay, why),
+            Order::Stop(delay, why, redirect) => self.begin_stop(delay, why, redirect),
             Order::StopNot => {
                 if self.stop.take().is_some() {
                     let text = "the server goes on after all".into();
@@ -124,15 +130,28 @@ impl GatewayActor {
         found.map(|(&key, _)| key).ok_or(NotHere(person))
     }
 
-    fn begin_stop(&mut self, delay: Duration, why: String) {
+    fn begin_stop(&mut self, delay: Duration, why: String, redirect: Option<String>) {
         let in_ms = u32::try_from(delay.as_millis()).unwrap_or(u32::MAX);
         self.stop = Some(Stop {
             at_ms: self.now_ms().saturating_add(u64::from(in_ms)),
             why: why.clone(),
+            redirect: redirect.map(|address| (address, None)),
             is_done: false,
         });
         info!(in_ms, "stopping");
         self.send_all(&Stopping { in_ms, why }.into());
+    }
+
+    /// Tells everyone to go on at another address, each with a ticket of their own.
+    fn send_elsewhere(&mut self, address: &str) {
+        info!(address, clients = self.clients.len(), "clients are sent elsewhere");
+        let clients: Vec<ClientKey> = self.clients.keys().copied().collect();
+        for client in clients {
+            let Some(place) = self.clients.get(&client) else { continue };
+            let lobby = &self.outfit.lobby;
+            let ticket = lobby.ticket(place.session, place.person, place.avatar);
+            self.send(client, &Redirect { address: address.to_owned(), ticket }.into());
+        }
     }
 
     /// Stops the world if it is time; returns whether it stopped.
@@ -142,6 +161,24 @@ impl GatewayActor {
         if stop.is_done || now_ms < stop.at_ms {
             return stop.is_done;
         }
+        if let Some((address, told_ms)) = &mut stop.redirect {
+            match *told_ms {
+                None => {
+                    *told_ms = Some(now_ms);
+                    let address = address.clone();
+                    self.send_elsewhere(&address);
+                    return false;
+                }
+                // They go by themselves as soon as they have read it.
+                Some(since_ms) if now_ms.saturating_sub(since_ms) < GOING_MS_MAX => {
+                    if !self.clients.is_empty() {
+                        return false;
+                    }
+                }
+                Some(_) => {}
+            }
+        }
+        let Some(stop) = &mut self.stop else { return false };
         stop.is_done = true;
         if let Some(recorder) = &mut self.outfit.recorder {
             recorder.end("the server stopped");

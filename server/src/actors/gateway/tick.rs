@@ -65,7 +65,8 @@ impl GatewayActor {
         self.beat.is_survey = self.now_ms().saturating_sub(self.beat.saved_at_ms) >= survey_ms;
         let is_shown = self.beat.tick.0.is_multiple_of(PICTURE_TICKS);
         let budget = self.frame_budget();
-        for region in (0..self.outfit.regions.count()).map(RegionIndex) {
+        self.go_on_dividing();
+        for region in self.outfit.regions.indices().collect::<Vec<_>>() {
             if !self.take_turn(region, self.beat.is_survey || is_shown, budget) {
                 error!(shard = region.0, "a shard takes no step; stopping the world");
                 ctx.stop();
@@ -74,6 +75,7 @@ impl GatewayActor {
             }
         }
         self.look_after_links();
+        self.balance_load(ctx);
         if self.beat.open == 0 {
             // Every shard runs elsewhere, or is on its way.
             self.end_tick(ctx);
@@ -106,7 +108,7 @@ impl GatewayActor {
     /// Takes what one shard's step put out.
     pub(super) fn take_step(&mut self, stepped: Stepped) {
         let Stepped { region, place, tick, mut output, took } = stepped;
-        let is_owner = output.epoch == self.outfit.epochs[usize::from(region.0)].1;
+        let is_owner = self.epoch(region) == Some(output.epoch);
         if place == Place::Here {
             self.beat.open = self.beat.open.saturating_sub(1);
         } else if is_owner && self.hosting.runs_at(region, place) {
@@ -126,6 +128,11 @@ impl GatewayActor {
         self.beat.unsent.push((bytes, std::mem::take(&mut output.frames)));
         if place != Place::Here {
             self.send_frames();
+        }
+        if let Place::There(link) = place
+            && let Err(error) = output.check(&self.outfit.regions)
+        {
+            return self.lose(link, &error.to_string());
         }
         if let Place::There(link) = place
             && let Some(stranger) = self.stranger_in(&output)
@@ -148,7 +155,7 @@ impl GatewayActor {
             let person = traveller.avatar.person;
             let seen = Whereabouts::of(traveller.avatar.id, person, &traveller.avatar.body);
             self.places.cross(self.beat.tick, seen);
-            let regions = self.outfit.regions;
+            let regions = &self.outfit.regions;
             let place = traveller.avatar.body.position();
             self.outfit.lobby.directory.change(person, |presence| {
                 presence.region = regions.index_of(place);
@@ -196,7 +203,7 @@ impl GatewayActor {
 
     /// Appends a step's journal to the store; returns each entry's number.
     fn store_journal(&mut self, region: RegionIndex, output: &mut StepOutput) -> Vec<Number> {
-        let (shard, _) = self.outfit.epochs[usize::from(region.0)];
+        let Some(&(shard, _)) = self.outfit.epochs.get(&region) else { return Vec::new() };
         let mut numbers = Vec::with_capacity(output.journal.len());
         for entry in output.journal.drain(..) {
             let mut batch = rows::entry_batch(&entry, shard, output.epoch);
@@ -285,7 +292,7 @@ impl GatewayActor {
     }
 
     /// Sends a letter unless its reader does not want to hear from who caused it.
-    fn send_letter(&mut self, to: ClientKey, message: &ServerMessage) {
+    pub(super) fn send_letter(&mut self, to: ClientKey, message: &ServerMessage) {
         let speaker = if let ServerMessage::Heard(heard) = message {
             Some(heard.person)
         } else if let ServerMessage::Happened(happened) = message {
@@ -417,10 +424,11 @@ impl GatewayActor {
     fn note_shard(&mut self, region: RegionIndex, output: &StepOutput, took: Duration) {
         let counts = output.counts;
         self.metrics.inputs_applied.increment(counts.inputs_applied as u64);
-        let (_, epoch) = self.outfit.epochs[usize::from(region.0)];
-        let square = self.outfit.regions.region(region);
+        let epoch = self.epoch(region).unwrap_or_default();
+        let Some(square) = self.outfit.regions.region(region) else { return };
+        self.balance.note(region, took);
         let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
-        self.beat.status[usize::from(region.0)] = ShardStatus {
+        let status = ShardStatus {
             id: format!("{}", region.0),
             region: format!(
                 "{} m east, {} m south, {} m wide",
@@ -435,6 +443,7 @@ impl GatewayActor {
             epoch: epoch.0,
             place: self.place_name(region),
         };
+        self.beat.status.insert(region, status);
     }
 
     fn picture(&self) -> Status {
@@ -461,8 +470,8 @@ impl GatewayActor {
             uptime_s: self.beat.clock.elapsed().as_secs(),
             clients: u32::try_from(self.clients.len()).unwrap_or(u32::MAX),
             clients_max: config.server.clients_max,
-            entities: self.beat.status.iter().map(|shard| u64::from(shard.entities)).sum(),
-            shards: self.beat.status.clone(),
+            entities: self.beat.status.values().map(|shard| u64::from(shard.entities)).sum(),
+            shards: self.beat.status.values().cloned().collect(),
             store: StoreStatus {
                 durable: progress.durable.0,
                 pending: (self.post.len() + self.unsaved.len()) as u64,

@@ -60,6 +60,9 @@ pub(super) fn ask(
         | AdminRequest::Verify
         | AdminRequest::AssetList { .. }
         | AdminRequest::AssetRemove { .. }
+        | AdminRequest::ShardSplit { .. }
+        | AdminRequest::ShardMerge { .. }
+        | AdminRequest::ShardMove { .. }
         | AdminRequest::ShardList => {}
     }
     if *request == AdminRequest::Verify {

@@ -115,9 +115,16 @@ fn what_needs_a_server_says_so_and_a_busy_world_too() {
     let data = home.0.path().join("home");
     let absent =
         format!("no server runs the world in {}; start it with: ecumene serve", data.display());
-    for line in
-        ["status", "stop", "announce hi", "player list", "player kick p-1", "shards", "reload"]
-    {
+    for line in [
+        "status",
+        "stop",
+        "announce hi",
+        "player list",
+        "player kick p-1",
+        "shards",
+        "shards split 4",
+        "reload",
+    ] {
         assert_eq!(home.fails(line), (Exit::NotRunning, absent.clone()), "{line}");
     }
     // A backup opens the store, which makes the database that the others look for.

@@ -24,7 +24,7 @@ use super::super::truth::Check;
 use super::{Host, Out, Stepped};
 
 /// Ids for a shard that begins anew.
-const IDS_ANEW: u64 = 1 << 30;
+pub(super) const IDS_ANEW: u64 = 1 << 28;
 
 /// Regions that begin anew.
 #[derive(Default)]
@@ -107,6 +107,7 @@ impl Host {
         if self.hosting.packed_at(region) != Some(from) {
             return Ok(());
         }
+        let Some(packed) = self.take_apart(packed)? else { return Ok(()) };
         let Some(place) = self.hosting.bound_for(region) else { return Ok(()) };
         self.hosting.packed(region, packed.tick());
         self.truth.disturb(region, self.tick);
@@ -188,7 +189,7 @@ impl Host {
         if !reading.is_asked {
             reading.is_asked = true;
             for &region in &reading.regions {
-                let (shard, epoch) = self.epochs[usize::from(region.0)];
+                let Some(&(shard, epoch)) = self.epochs.get(&region) else { continue };
                 if self.saboteur.strikes(Break::NoFence, 1) {
                     reading.epochs.push((region, epoch));
                 } else {
@@ -221,7 +222,7 @@ impl Host {
 
     fn begin_anew(&mut self, reading: Reading) -> Check {
         let broken = |error: StoreError| error.to_string();
-        let placed = placed_things(&*self.store, self.regions).map_err(broken)?;
+        let placed = placed_things(&*self.store, &self.regions).map_err(broken)?;
         let mut kept = Kept { placed, held: BTreeMap::new() };
         for &person in &reading.people {
             kept.held.insert(person, held_things(&*self.store, person).map_err(broken)?);
@@ -229,20 +230,21 @@ impl Host {
         for (region, epoch) in reading.epochs {
             let mint = self.mint.split(IDS_ANEW).ok_or("ids are left")?;
             self.recovery.waiting.remove(&region);
-            let (_, old) = self.epochs[usize::from(region.0)];
+            let square = self.regions.region(region).ok_or("a region that is")?;
+            let old = self.epoch(region).ok_or("a region that is")?;
             self.check_fence(region, old)?;
             if !self.saboteur.strikes(Break::KeepEpoch, 1) {
-                self.epochs[usize::from(region.0)].1 = epoch;
+                self.epochs.entry(region).and_modify(|known| known.1 = epoch);
             }
             let first = self.first_commands(region, &mut kept);
             self.answer_lost(region);
             self.let_go(region)?;
-            let shard = Shard::new(self.regions.region(region), self.rules.clone(), mint);
+            let shard = Shard::new(square, self.rules.clone(), mint).at(self.tick);
             self.shards.insert(region, shard);
             self.routes.begin_anew(region, first);
             if !self.saboteur.strikes(Break::NoTellAnew, 1) {
-                for neighbour in self.regions.neighbours(region) {
-                    self.routes.push(neighbour, Command::TellAnew(region));
+                for neighbour in self.rules.neighbours(square) {
+                    self.routes.push(neighbour.index, Command::TellAnew(region));
                 }
             }
             self.hosting.recover(region, self.tick);
@@ -299,7 +301,7 @@ impl Host {
     }
 }
 
-fn poll<T>(pending: &mut Pending<T>) -> Poll<T> {
+pub(super) fn poll<T>(pending: &mut Pending<T>) -> Poll<T> {
     pin!(pending).poll(&mut Context::from_waker(Waker::noop()))
 }
 

@@ -32,7 +32,8 @@ impl Host {
     /// # Errors
     /// What was violated.
     pub fn begin_tick(&mut self) -> Result<bool, String> {
-        for region in (0..self.regions.count()).map(RegionIndex) {
+        let regions: Vec<RegionIndex> = self.regions.indices().collect();
+        for &region in &regions {
             if !self.hosting.has_made(region, self.tick) {
                 self.truth.disturb(region, self.tick);
             }
@@ -41,7 +42,8 @@ impl Host {
         self.dilation.begin(self.tick);
         self.deliver_confirmed();
         self.bring_stale();
-        for region in (0..self.regions.count()).map(RegionIndex) {
+        self.go_on_dividing();
+        for region in regions {
             self.take_turn(region)?;
         }
         self.look_after_links();
@@ -50,7 +52,10 @@ impl Host {
 
     fn take_turn(&mut self, region: RegionIndex) -> Check {
         let (place, missed) = match self.hosting.turn(region, self.tick) {
-            Turn::Step { place, missed } => (place, missed.min(MISSED_MAX)),
+            Turn::Step { place, missed } => {
+                self.truth.miss(region, missed);
+                (place, missed.min(MISSED_MAX))
+            }
             Turn::Pack => {
                 if self.saboteur.strikes(Break::LoseQueued, 1) {
                     drop(self.routes.take(region, self.tick));
@@ -118,7 +123,7 @@ impl Host {
     /// What was violated.
     pub fn take_step(&mut self, stepped: Stepped) -> Result<bool, String> {
         let Stepped { region, place, tick, mut output } = stepped;
-        let is_owner = output.epoch == self.epochs[usize::from(region.0)].1;
+        let is_owner = self.epoch(region) == Some(output.epoch);
         let is_believed = place == Place::Here || is_owner && self.hosting.runs_at(region, place);
         if place == Place::Here {
             self.open_steps = self.open_steps.saturating_sub(1);
@@ -193,7 +198,7 @@ impl Host {
     }
 
     fn send_frames(&mut self, output: &mut StepOutput) -> Check {
-        output.check(self.regions).map_err(|error| error.to_string())?;
+        output.check(&self.regions).map_err(|error| error.to_string())?;
         if 1 < output.frames.len() && self.saboteur.strikes(Break::SwapFrames, 60) {
             let (first, second) = (output.frames[0].0, output.frames[1].0);
             (output.frames[0].0, output.frames[1].0) = (second, first);
@@ -217,7 +222,8 @@ impl Host {
         region: RegionIndex,
         output: &mut StepOutput,
     ) -> Result<Vec<Number>, String> {
-        let (shard, epoch) = (self.epochs[usize::from(region.0)].0, output.epoch);
+        let known = self.epochs.get(&region).map(|&(shard, _)| shard);
+        let (shard, epoch) = (known.ok_or("a region that is")?, output.epoch);
         let mut numbers = Vec::with_capacity(output.journal.len());
         for entry in output.journal.drain(..) {
             self.entries += 1;
@@ -395,7 +401,7 @@ impl Host {
     /// # Errors
     /// When the store takes a batch of an old epoch.
     pub(super) fn check_fence(&self, region: RegionIndex, old: Epoch) -> Check {
-        let (shard, _) = self.epochs[usize::from(region.0)];
+        let Some(&(shard, _)) = self.epochs.get(&region) else { return Ok(()) };
         match self.store.append(Batch::of_shard(shard, old)) {
             Err(StoreError::Fenced { .. }) => Ok(()),
             Ok(_) => Err(format!("region {} still writes as its old owner {old:?}", region.0)),

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use protocol::replica::Correction;
 use protocol::units::Tick;
 use server::hosting::Place;
-use server::region::RegionIndex;
 
 use super::super::eyes::Sights;
 use super::super::host::{self, Host};
@@ -112,7 +111,7 @@ impl World {
             return Err("what was done does not come to rest on the disk".into());
         }
         host.truth.check_store(&host::stored_things(&host.store)?)?;
-        for region in (0..self.rules.0.regions.count()).map(RegionIndex) {
+        for region in host.regions.indices() {
             if host.hosting.place(region) != Some(Place::Here) && self.processes.is_empty() {
                 return Err(format!("region {} runs nowhere", region.0));
             }

@@ -4,16 +4,28 @@ use std::sync::Arc;
 
 use server::hosting::LinkId;
 use server::link::{Up, write};
-use server::region::RegionIndex;
+use server::region::{Change, RegionIndex};
 use server::store::memory::Fault as DiskFault;
 
 use super::super::breaks::Break;
 use super::super::host::{self, Host};
-use super::super::plan::{End, Fault};
+use super::super::plan::{End, Fault, REST_US};
 use super::super::process::Process;
 use super::super::truth::Check;
 use super::super::walker::Stage;
-use super::{Event, RESTART_US, ServerEvent, World};
+use super::{Event, Figures, RESTART_US, ServerEvent, World};
+
+/// Time after which a change that could not be is tried again.
+const DIVIDE_AGAIN_US: u64 = 150_000;
+
+impl Figures {
+    /// Adds what a server did in its time.
+    pub fn count(&mut self, host: &Host) {
+        self.crossings += host.crossings;
+        self.splits += host.splits;
+        self.merges += host.merges;
+    }
+}
 
 impl World {
     pub(super) fn tell(&mut self, what: &dyn std::fmt::Debug) {
@@ -32,9 +44,12 @@ impl World {
 
     pub(super) fn strike(&mut self, fault: Fault) -> Check {
         let now_us = self.queue.now_us();
-        self.tell(&fault);
+        if !matches!(fault, Fault::Divide { .. }) {
+            self.tell(&fault);
+        }
         match fault {
             Fault::Join { regions, end } => self.join(regions, end)?,
+            Fault::Divide { which, merges } => self.divide(which, merges)?,
             Fault::DiskTrouble { is_full } => {
                 let Some(host) = &self.host else { return Ok(()) };
                 let trouble = if is_full { DiskFault::Full } else { DiskFault::Fail };
@@ -95,11 +110,11 @@ impl World {
     }
 
     pub(super) fn join(&mut self, wanted: u64, end: End) -> Check {
-        let count = u64::from(self.rules.0.regions.count());
-        let first = self.timing.below(count);
-        let regions = (0..wanted).map(|it| RegionIndex(((first + it) % count) as u16));
-        let regions: Vec<RegionIndex> = regions.collect();
         let Some(host) = &mut self.host else { return Ok(()) };
+        let all: Vec<RegionIndex> = host.regions.indices().collect();
+        let first = self.timing.below(all.len() as u64);
+        let regions = (0..wanted).map(|it| all[((first + it) % all.len() as u64) as usize]);
+        let regions: Vec<RegionIndex> = regions.collect();
         let Some(link) = host.join(&regions)? else { return Ok(()) };
         self.tell(&(link, &regions));
         self.processes.insert(link, Process::new(self.seed, self.next_process));
@@ -108,6 +123,32 @@ impl World {
         let delay_us = self.timing.between(1_500_000, 4_000_000);
         self.queue.after(delay_us, Event::End(link, end));
         Ok(())
+    }
+
+    /// Splits the first region from the `which`-th on that can be, or merges four; when none can be
+    /// at the moment, a little later.
+    fn divide(&mut self, which: u64, merges: bool) -> Check {
+        let Some(host) = &mut self.host else {
+            self.divide_later(which, merges);
+            return Ok(());
+        };
+        let all: Vec<RegionIndex> = host.regions.indices().collect();
+        let turned = (0..all.len()).map(|it| all[(it + which as usize) % all.len()]);
+        for region in turned {
+            let change = if merges { Change::Merge(region) } else { Change::Split(region) };
+            if host.begin_division(change)? {
+                self.tell(&change);
+                return Ok(());
+            }
+        }
+        self.divide_later(which, merges);
+        Ok(())
+    }
+
+    fn divide_later(&mut self, which: u64, merges: bool) {
+        if self.queue.now_us() < REST_US {
+            self.queue.after(DIVIDE_AGAIN_US, Event::Fault(Fault::Divide { which, merges }));
+        }
     }
 
     pub(super) fn end_process(&mut self, link: LinkId, end: End) -> Check {
@@ -138,7 +179,7 @@ impl World {
         self.tell(&"the power goes");
         let Some(host) = self.host.take() else { return Ok(()) };
         self.figures.power_cuts += 1;
-        self.figures.crossings += host.crossings;
+        self.figures.count(&host);
         self.last_tick = host.tick;
         let Host { store, mut truth, mut saboteur, .. } = host;
         let store = Arc::new(store.crash());

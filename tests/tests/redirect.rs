@@ -1,0 +1,112 @@
+//! A world that moves to another port while people are in it: they are told where to go on, and
+//! go on there in the same avatars.
+
+use anyhow::{Context, Result, bail, ensure};
+use protocol::close::CloseCode;
+use protocol::ids::EntityId;
+use protocol::io::{Client, ClientEvent, ConnectOptions};
+use protocol::message::ServerMessage;
+use protocol::rules::{Act, Verb, Why};
+use protocol::session::{Answer, Outcome};
+use tests::guest::{Guest, PATIENCE, options, run};
+use tests::process::{ServerProcess, free_ports};
+
+/// Returns the welcome with which somebody's stay goes on elsewhere, and what they were told
+/// before.
+async fn goes_on(guest: &mut Guest) -> Result<(bool, Vec<String>)> {
+    let mut told = Vec::new();
+    let resumed = async {
+        loop {
+            match guest.client.event().await {
+                Some(ClientEvent::Resumed(welcome)) => return Ok(welcome.resumed),
+                Some(ClientEvent::Interrupted { why, .. }) => told.push(why),
+                Some(ClientEvent::Ended(outcome)) => bail!("it ended: {outcome:?}; {told:?}"),
+                Some(ClientEvent::Said(message)) => {
+                    let is_farewell = matches!(*message, ServerMessage::Farewell(_));
+                    ensure!(!is_farewell, "{message:?}");
+                }
+                Some(ClientEvent::Begun { .. } | ClientEvent::Ground { .. }) => {}
+                None => bail!("it ended without a word"),
+            }
+        }
+    };
+    let resumed = tokio::time::timeout(2 * PATIENCE, resumed).await;
+    Ok((resumed.context("nobody comes back")??, told))
+}
+
+/// Drops something where the ground may still be on its way.
+async fn drop_on_new_ground(guest: &Guest, thing: EntityId) -> Result<()> {
+    for _ in 0..100 {
+        match guest.act(Act::on(Verb::Drop, thing)).await? {
+            Answer::Done { .. } => return Ok(()),
+            Answer::Refused(Why::NoRoom) => {
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            }
+            answer @ (Answer::Refused(_) | Answer::Unknown) => bail!("{answer:?}"),
+        }
+    }
+    bail!("there is no ground")
+}
+
+#[test]
+fn a_world_moves_to_another_port_and_everybody_goes_on_there() -> Result<()> {
+    run(async {
+        let mut server = ServerProcess::start(&[])?;
+        let mut ada = Guest::join(&server, "Ada").await?;
+        // A passing guest has nothing but the ticket.
+        let passing = ConnectOptions { identity: None, ..options(&server, "Ben")? };
+        let mut ben = Guest::enter(&server, passing).await?;
+        let kind = ada.kind("apple")?;
+        let (apple, at) = ada.nearest("apple").await?;
+        ada.go_to(at, 60).await?;
+        ada.does(Act::on(Verb::Take, apple)).await?;
+        let held = ada.held("apple").await?;
+        let (adas, bens, place) = (ada.avatar(), ben.avatar(), ada.rest().await?);
+        let (port, _) = free_ports()?;
+        let next = format!("127.0.0.1:{port}");
+        // Not on the thread of the clients, who have a second to hear it.
+        let moved = tokio::task::spawn_blocking(move || -> Result<ServerProcess> {
+            server.ask(&["stop", "--why", "moving", "--redirect", &next])?;
+            server.serve_next_at(port)?;
+            Ok(server)
+        });
+        for (guest, avatar) in [(&mut ada, adas), (&mut ben, bens)] {
+            let (is_resumed, told) = goes_on(guest).await?;
+            ensure!(is_resumed, "a new stay began");
+            let first = told.first().map(String::as_str);
+            ensure!(first == Some("the session goes on elsewhere"), "{told:?}");
+            ensure!(guest.avatar() == avatar, "{} is {} now", avatar, guest.avatar());
+        }
+        ensure!(ada.position().is_within(place, 5), "{:?}, not {place:?}", ada.position());
+        ensure!(ada.held("apple").await?.id == held.id, "what she held stayed behind");
+        drop_on_new_ground(&ada, held.id).await?;
+        ben.until("the apple", |view| view.replica.nearest_of(kind).map(drop)).await?;
+        ada.sees("Ben").await?;
+        let server = moved.await??;
+        ensure!(server.address().port() == port, "{}", server.address());
+        Ok(())
+    })
+}
+
+#[test]
+fn whoever_is_sent_to_a_stranger_does_not_trust_it() -> Result<()> {
+    run(async {
+        let mut server = ServerProcess::start(&[])?;
+        // Another world with an identity of its own, at the address they are sent to.
+        let stranger = ServerProcess::start(&[])?;
+        let mut eve = options(&server, "Eve")?;
+        // Somebody who trusts whom they see first.
+        eve.server_key = None;
+        let mut eve = Guest { client: Box::pin(Client::connect(eve)).await? };
+        server.ask(&["stop", "--redirect", &stranger.address().to_string()])?;
+        let outcome = eve.ends().await?;
+        let Outcome::Lost { code: CloseCode::Protocol, why } = &outcome else {
+            bail!("{outcome:?}");
+        };
+        ensure!(why.contains("identity"), "{why}");
+        ensure!(server.ends()?.success(), "it stopped in good order");
+        let players = stranger.ask(&["player", "list"])?;
+        ensure!(!players.contains("Eve"), "{players}");
+        Ok(())
+    })
+}
