@@ -44,6 +44,7 @@ mod kind {
     pub const STEP: u8 = 3;
     pub const MADE: u8 = 4;
     pub const END: u8 = 5;
+    pub const MOVED: u8 = 6;
 }
 
 /// What a recording begins with.
@@ -93,6 +94,12 @@ pub enum Record {
     Head(Head),
     /// A shard is as packed from here on: it began, at the start or anew after a loss.
     Shard(Box<Packed>),
+    /// A shard was packed up and goes on elsewhere. What it knows only to be quick is not packed,
+    /// and so the one that is stepped again is packed at the same moment.
+    Moved {
+        /// Whose.
+        region: RegionIndex,
+    },
     /// What goes into a step.
     Step {
         /// Of whose shard.
@@ -162,6 +169,14 @@ impl Sheet {
     /// [`Full`]; nothing more is to be recorded then.
     pub fn shard(&mut self, shard: &Packed) -> Result<(), Full> {
         self.archive(kind::SHARD, shard.region(), shard)
+    }
+
+    /// Records that a shard was packed up and goes on elsewhere.
+    ///
+    /// # Errors
+    /// [`Full`]; nothing more is to be recorded then.
+    pub fn moved(&mut self, region: RegionIndex) -> Result<(), Full> {
+        self.put(kind::MOVED, region, &[])
     }
 
     /// Records what goes into a step.
@@ -328,6 +343,7 @@ impl<R: Read> Reader<R> {
         let record = match front[0] {
             kind::HEAD => link::read(&body).map(Record::Head),
             kind::SHARD => link::read(&body).map(|shard| Record::Shard(Box::new(shard))),
+            kind::MOVED => Ok(Record::Moved { region }),
             kind::STEP => link::read(&body).map(|input| Record::Step { region, input }),
             kind::MADE => return made(region, &body).map(Some).ok_or_else(|| damaged(&"no hash")),
             kind::END => Ok(Record::End { why: String::from_utf8_lossy(&body).into_owned() }),

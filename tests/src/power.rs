@@ -7,6 +7,7 @@
 use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context, Result, ensure};
 
@@ -113,7 +114,9 @@ fn library() -> Result<PathBuf> {
     let source = folder.path().join("shim.c");
     std::fs::write(&source, SHIM).context("write the disk's source")?;
     // Another test may build it at the same time: it gets its name when it is whole.
-    let part = own.with_file_name(format!("{name}-{}.part", std::process::id()));
+    static BUILDS: AtomicU64 = AtomicU64::new(0);
+    let build = BUILDS.fetch_add(1, Ordering::Relaxed);
+    let part = own.with_file_name(format!("{name}-{}-{build}.part", std::process::id()));
     let mut command = Command::new(std::env::var_os("CC").unwrap_or_else(|| "cc".into()));
     command.args(["-O1", "-shared", "-fPIC", "-o"]).arg(&part).arg(&source);
     let output = command.args(["-ldl", "-lpthread"]).output().context("run the C compiler")?;

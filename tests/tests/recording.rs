@@ -147,6 +147,7 @@ fn change_an_input(bytes: &[u8]) -> Result<(Vec<u8>, u64, u32)> {
         match record {
             Record::Head(_) | Record::End { .. } => {}
             Record::Shard(shard) => sheet.shard(&shard)?,
+            Record::Moved { region } => sheet.moved(region)?,
             Record::Made { region, tick, hash } => sheet.made(region, tick, hash)?,
             Record::Step { region, mut input } => {
                 let walks = input.inputs.iter().position(|(_, datagram)| {

@@ -114,6 +114,14 @@ impl Recorder {
         }
     }
 
+    /// Records that a shard was packed up and goes on elsewhere.
+    pub fn moved(&mut self, region: RegionIndex) {
+        if !self.is_over() {
+            let taken = self.sheet.moved(region);
+            self.or_end(taken);
+        }
+    }
+
     /// Records what goes into a step.
     pub fn step(&mut self, region: RegionIndex, input: &StepInput) {
         if !self.is_over() {
@@ -157,9 +165,10 @@ impl Recorder {
     }
 
     fn close(&mut self, why: &str) {
-        if self.queue.take().is_some() {
-            // The first reason is the one.
+        if let Some(queue) = self.queue.take() {
+            // The first reason is the one. It is there before the thread hears that this was all.
             drop(self.why.set(why.to_owned()));
+            drop(queue);
         }
     }
 }

@@ -167,6 +167,13 @@ impl Replay {
                 self.shards.insert(region, shard);
                 self.report.shards += 1;
             }
+            Record::Moved { region } => {
+                let strange = || Stop::Order(format!("region {} moves without a shard", region.0));
+                let shard = self.shards.remove(&region).ok_or_else(strange)?;
+                let rules = self.rules.clone();
+                let rules = rules.ok_or_else(|| Stop::Order("a move before the rules".into()))?;
+                self.shards.insert(region, shard.pack().unpack(rules)?);
+            }
             Record::Step { region, input } => {
                 let strange =
                     || Stop::Order(format!("a step of region {}, which has no shard", region.0));

@@ -159,11 +159,12 @@ fn sweep(cli: &Cli, planted: Option<Break>) -> Result<bool> {
     let per_s = count as f64 / began.elapsed().as_secs_f64().max(0.001);
     say(&format!("{count} seeds from {first} on: {failed} failed; {per_s:.2} seeds/s\n"))?;
     if let Some(least) = least {
-        let Figures { ticks, crossings, moves, kills, power_cuts, disk_troubles, cuts, .. } = least;
+        let Figures { ticks, crossings, moves, splits, merges, .. } = least;
+        let Figures { kills, power_cuts, disk_troubles, cuts, .. } = least;
         say(&format!(
-            "  each at least: {ticks} ticks, {crossings} hand-offs, {moves} shards moved, {kills} \
-             processes killed, {power_cuts} power cuts, {disk_troubles} troubles of the disk, \
-             {cuts} lines cut\n"
+            "  each at least: {ticks} ticks, {crossings} hand-offs, {moves} shards moved, {splits} \
+             splits, {merges} merges, {kills} processes killed, {power_cuts} power cuts, \
+             {disk_troubles} troubles of the disk, {cuts} lines cut\n"
         ))?;
     }
     Ok(failed == 0)

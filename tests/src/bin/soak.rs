@@ -257,7 +257,7 @@ async fn drive(run: &Run, order: Order, host: &Host) -> Result<Report> {
     fill_server(&mut report, (&empty, &first, &last), run, has_gap);
     fill_traffic(&mut report, (&first, &last), &tally, run);
     fill_truth(&mut report, &verdicts, &tally);
-    report.judge(run.clients, verdicts.checks);
+    report.judge((run.clients, run.hz), verdicts.checks);
     Ok(report)
 }
 
@@ -462,7 +462,7 @@ fn fill_traffic(report: &mut Report, (first, last): (&Mark, &Mark), tally: &Tall
 fn fill_truth(report: &mut Report, verdicts: &Verdicts, tally: &Tally) {
     report.set("near_update_hz_p5", verdicts.near_hz.percentile(5));
     report.set("far_update_hz_p5", verdicts.far_hz.percentile(5));
-    report.set("state_age_ms_p99", verdicts.state_age_ms.percentile(99));
+    report.set("state_age_ms_p99", tally.state_age_ms.percentile(99));
     report.set("input_to_seen_ms_p99", verdicts.input_to_seen_ms.percentile(99));
     report.set("position_error_m_p95", verdicts.position_error_m.percentile(95));
     report.set("display_delay_ms_p95", tally.display_delay_ms.percentile(95));
@@ -472,6 +472,7 @@ fn fill_truth(report: &mut Report, verdicts: &Verdicts, tally: &Tally) {
     more.insert("truth_mismatches".into(), json!(verdicts.mismatches));
     more.insert("truth_error_cm_max".into(), json!(verdicts.error_cm.max()));
     more.insert("truth_unknown".into(), json!(verdicts.unknown));
+    more.insert("known_age_ms_p99".into(), json!(verdicts.known_age_ms.percentile(99)));
     more.insert("input_to_seen_ms_p50".into(), json!(verdicts.input_to_seen_ms.percentile(50)));
     more.insert("position_error_m_p50".into(), json!(verdicts.position_error_m.percentile(50)));
     more.insert("correction_m_p99".into(), json!(tally.correction_m.percentile(99)));

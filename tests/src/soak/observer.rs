@@ -2,7 +2,7 @@
 //!
 //! What it shows and corrects is noted for the truth to judge; it opens no connection.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use client_viewer::io::headless::decode_ground;
 use protocol::ids::{ChunkId, ContentHash, EntityId};
@@ -22,6 +22,9 @@ const GROUND_REACH: i32 = 2;
 /// Microseconds until ground that did not come is asked for again.
 const GROUND_PATIENCE_US: u64 = 3_000_000;
 
+/// So many bodies are near.
+const NEAREST: usize = 16;
+
 /// Ticks between two looks at how old the known states are.
 const AGE_TICKS: u64 = 10;
 
@@ -34,6 +37,8 @@ pub struct Observer {
     wanted: (u64, Vec<ChunkId>),
     window_end: Tick,
     updates: BTreeMap<EntityId, u32>,
+    /// Who were nearest when the window began.
+    nearest: BTreeSet<EntityId>,
     full_requests: u64,
 }
 
@@ -58,6 +63,7 @@ impl Observer {
             wanted: (0, Vec::new()),
             window_end: welcome.tick.after(WINDOW_TICKS),
             updates: BTreeMap::new(),
+            nearest: BTreeSet::new(),
             full_requests: 0,
         }
     }
@@ -123,15 +129,28 @@ impl Observer {
         }
         let in_view: BTreeMap<EntityId, u32> =
             self.replica.entities().map(|entity| (entity.id, 0)).collect();
+        let nearest = self.nearest(truth);
         // Who left view within the window was not due to be told of to its end.
         let whole = self.updates.iter().filter(|(body, _)| in_view.contains_key(body));
         for (&body, &times) in whole {
             if let Some(driver) = truth.driver(body).filter(|&it| it != self.client) {
-                truth.updated(driver, tick, times, self.client);
+                let is_near = self.nearest.contains(&body) && nearest.contains(&body);
+                truth.updated(driver, tick, times, (self.client, is_near));
             }
         }
-        self.updates = in_view;
+        (self.updates, self.nearest) = (in_view, nearest);
         self.window_end = tick.after(WINDOW_TICKS);
+    }
+
+    /// Returns the clients' bodies that are nearest.
+    fn nearest(&self, truth: &Truth) -> BTreeSet<EntityId> {
+        let here = self.here();
+        let bodies = self.replica.entities().filter(|entity| truth.driver(entity.id).is_some());
+        let distance = |at: Position| here.ground_distance_squared(at);
+        let bodies = bodies.map(|entity| (distance(entity.newest().1.position), entity.id));
+        let mut bodies: Vec<_> = bodies.collect();
+        bodies.sort_unstable();
+        bodies.into_iter().take(NEAREST).map(|(_, id)| id).collect()
     }
 
     fn show(&mut self, now_us: u64, truth: &mut Truth) {

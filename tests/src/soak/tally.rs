@@ -1,11 +1,17 @@
 //! Everything the clients count while they run, in whole and by the second.
 
+use std::collections::VecDeque;
+
+use protocol::units::Tick;
 use serde::Serialize;
 
 use super::spread::Spread;
 
 /// Reasons of lost connections that are kept for the report: the first tell the story.
 const REASONS_MAX: usize = 20;
+
+/// Ticks of which it is remembered when their first frame came: three seconds at 20 Hz.
+const FIRSTS_MAX: usize = 64;
 
 /// What all clients counted together.
 #[derive(Clone, Debug, Default)]
@@ -46,6 +52,10 @@ pub struct Tally {
     pub done: u64,
     /// Requests refused.
     pub refusals: u64,
+    /// Milliseconds from the first frame of a tick anywhere until a client has taken in its own.
+    pub state_age_ms: Spread,
+    /// When the first frame of each of the last ticks came.
+    firsts: VecDeque<(Tick, u64)>,
     /// Milliseconds from a request to its answer.
     pub answer_ms: Spread,
     /// Utterances heard.
@@ -65,6 +75,18 @@ impl Tally {
         if self.reasons.len() < REASONS_MAX {
             self.reasons.push(why);
         }
+    }
+
+    /// Notes that a frame of `tick` came; returns when the first one of that tick did.
+    pub fn came(&mut self, tick: Tick, at_us: u64) -> u64 {
+        if self.firsts.back().is_none_or(|&(newest, _)| newest < tick) {
+            if FIRSTS_MAX <= self.firsts.len() {
+                self.firsts.pop_front();
+            }
+            self.firsts.push_back((tick, at_us));
+        }
+        let first = self.firsts.iter().rev().find(|&&(of, _)| of == tick);
+        first.map_or(at_us, |&(_, first_us)| first_us)
     }
 
     /// Notes that a client came in.

@@ -26,9 +26,6 @@ pub const WINDOW_TICKS: u64 = 40;
 /// Ticks of movement in a window from which on its updates tell a rate.
 const MOVED_TICKS_MIN: u64 = 20;
 
-/// Nearer than this is near, in centimetres.
-const NEAR_CM: u32 = 2_000;
-
 /// Something that a client was told or shows about a body.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Claim {
@@ -39,7 +36,7 @@ enum Claim {
     /// The newest that is known of it, at the claim's tick, is of this tick.
     Known { of: Tick },
     /// It was in view during a window that ended with the tick, and updated so often.
-    Updated { times: u32, viewer: usize },
+    Updated { times: u32, viewer: usize, is_near: bool },
 }
 
 /// What the judging found.
@@ -58,10 +55,10 @@ pub struct Verdicts {
     /// Metres between where a body is shown and where it was at the shown moment.
     pub position_error_m: Spread,
     /// Milliseconds since the newest known state was still true.
-    pub state_age_ms: Spread,
-    /// Updates a second of a moving body within 20 m.
+    pub known_age_ms: Spread,
+    /// Updates a second of a moving body that was among the 16 nearest all the time.
     pub near_hz: Spread,
-    /// The same of one farther away.
+    /// The same of any in view.
     pub far_hz: Spread,
 }
 
@@ -125,9 +122,16 @@ impl Truth {
         self.claim(now, driver, Claim::Known { of });
     }
 
-    /// Notes how often another's body was updated in the window that ends with `tick`.
-    pub fn updated(&mut self, driver: usize, tick: Tick, times: u32, viewer: usize) {
-        self.claim(tick, driver, Claim::Updated { times, viewer });
+    /// Notes how often another's body was updated in the window that ends with `tick`, who looked,
+    /// and whether it was near.
+    pub fn updated(
+        &mut self,
+        driver: usize,
+        tick: Tick,
+        times: u32,
+        (viewer, is_near): (usize, bool),
+    ) {
+        self.claim(tick, driver, Claim::Updated { times, viewer, is_near });
     }
 
     /// Returns what was found so far.
@@ -153,8 +157,8 @@ impl Truth {
                 Claim::Told { at, at_us } => self.judge_told(driver, tick, at, at_us),
                 Claim::Shown { moment, at_cm } => self.judge_shown(driver, moment, at_cm),
                 Claim::Known { of } => self.judge_known(driver, tick, of),
-                Claim::Updated { times, viewer } => {
-                    self.judge_updated(driver, tick, times, viewer);
+                Claim::Updated { times, viewer, is_near } => {
+                    self.judge_updated(driver, tick, times, (viewer, is_near));
                 }
             }
         }
@@ -204,10 +208,16 @@ impl Truth {
     fn judge_known(&mut self, driver: usize, now: Tick, of: Tick) {
         let (Some(then), Some(truth)) = (self.at(driver, of), self.at(driver, now)) else { return };
         let ticks = if then.at == truth.at { 0 } else { now.since(of) };
-        self.verdicts.state_age_ms.add(ticks as f64 * 1_000.0 / self.hz);
+        self.verdicts.known_age_ms.add(ticks as f64 * 1_000.0 / self.hz);
     }
 
-    fn judge_updated(&mut self, driver: usize, tick: Tick, times: u32, viewer: usize) {
+    fn judge_updated(
+        &mut self,
+        driver: usize,
+        tick: Tick,
+        times: u32,
+        (viewer, is_near): (usize, bool),
+    ) {
         let window = (0..WINDOW_TICKS).map(|ago| Tick(tick.0.saturating_sub(ago)));
         let moved = window.filter(|&tick| {
             let before = self.at(driver, Tick(tick.0.saturating_sub(1)));
@@ -215,18 +225,17 @@ impl Truth {
             matches!((before, after), (Some(before), Some(after)) if before.at != after.at)
         });
         let moved = moved.count() as u64;
-        let (Some(here), Some(there)) = (self.at(viewer, tick), self.at(driver, tick)) else {
+        if self.at(viewer, tick).is_none() {
             return;
-        };
+        }
         if moved < MOVED_TICKS_MIN {
             return;
         }
         let rate = (f64::from(times) * self.hz / moved as f64).min(self.hz);
-        if here.at.is_within(there.at, NEAR_CM) {
+        if is_near {
             self.verdicts.near_hz.add(rate);
-        } else {
-            self.verdicts.far_hz.add(rate);
         }
+        self.verdicts.far_hz.add(rate);
     }
 }
 
@@ -305,17 +314,17 @@ mod tests {
         truth.known(0, Tick(30), Tick(28));
         truth.known(1, Tick(30), Tick(2));
         truth.judge();
-        assert_eq!(truth.verdicts().state_age_ms.max(), Some(100.0));
-        assert_eq!(truth.verdicts().state_age_ms.percentile(50), Some(0.0));
+        assert_eq!(truth.verdicts().known_age_ms.max(), Some(100.0));
+        assert_eq!(truth.verdicts().known_age_ms.percentile(50), Some(0.0));
     }
 
     #[test]
     fn rates_are_those_of_moving_bodies() {
         let mut truth = walked(90);
-        truth.updated(0, Tick(60), 20, 1);
-        truth.updated(1, Tick(60), 1, 0);
+        truth.updated(0, Tick(60), 20, (1, true));
+        truth.updated(1, Tick(60), 1, (0, false));
         truth.judge();
-        assert_eq!((truth.verdicts().near_hz.count(), truth.verdicts().far_hz.count()), (1, 0));
+        assert_eq!((truth.verdicts().near_hz.count(), truth.verdicts().far_hz.count()), (1, 1));
         let rate = truth.verdicts().near_hz.percentile(50).expect("one rate");
         assert!((9.9..=10.2).contains(&rate), "{rate}");
     }

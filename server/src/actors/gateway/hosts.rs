@@ -197,6 +197,9 @@ impl GatewayActor {
         if self.hosting.packed_at(region) != Some(from) {
             return;
         }
+        if let Some(recorder) = &mut self.outfit.recorder {
+            recorder.moved(region);
+        }
         let Some(packed) = self.take_apart(packed, ctx) else { return };
         let tick = packed.tick();
         let shard = match self.hosting.bound_for(region) {

@@ -127,8 +127,8 @@ impl Driver {
         std::future::poll_fn(|cx| {
             {
                 let mut core = self.shared.lock();
-                let is_blocked = self.blocked.is_some();
-                if !is_blocked && !(core.dirty.is_empty() && core.replies.is_empty()) {
+                let has_more = !core.dirty.is_empty() || !core.replies.is_empty();
+                if has_more && self.blocked.is_none() {
                     return Poll::Ready(());
                 }
                 core.driver = Some(cx.waker().clone());

@@ -16,7 +16,7 @@ use super::super::walker::Stage;
 use super::{Event, Figures, RESTART_US, ServerEvent, World};
 
 /// Time after which a change that could not be is tried again.
-const DIVIDE_AGAIN_US: u64 = 150_000;
+const AGAIN_US: u64 = 150_000;
 
 impl Figures {
     /// Adds what a server did in its time.
@@ -110,12 +110,18 @@ impl World {
     }
 
     pub(super) fn join(&mut self, wanted: u64, end: End) -> Check {
-        let Some(host) = &mut self.host else { return Ok(()) };
+        let Some(host) = &mut self.host else {
+            self.join_later(wanted, end);
+            return Ok(());
+        };
         let all: Vec<RegionIndex> = host.regions.indices().collect();
         let first = self.timing.below(all.len() as u64);
         let regions = (0..wanted).map(|it| all[((first + it) % all.len() as u64) as usize]);
         let regions: Vec<RegionIndex> = regions.collect();
-        let Some(link) = host.join(&regions)? else { return Ok(()) };
+        let Some(link) = host.join(&regions)? else {
+            self.join_later(wanted, end);
+            return Ok(());
+        };
         self.tell(&(link, &regions));
         self.processes.insert(link, Process::new(self.seed, self.next_process));
         self.next_process += 1;
@@ -123,6 +129,14 @@ impl World {
         let delay_us = self.timing.between(1_500_000, 4_000_000);
         self.queue.after(delay_us, Event::End(link, end));
         Ok(())
+    }
+
+    /// Lets a process come a little later that came while the server was down, or while what it
+    /// asked for was on its way.
+    fn join_later(&mut self, regions: u64, end: End) {
+        if self.queue.now_us() < REST_US {
+            self.queue.after(AGAIN_US, Event::Fault(Fault::Join { regions, end }));
+        }
     }
 
     /// Splits the first region from the `which`-th on that can be, or merges four; when none can be
@@ -147,14 +161,20 @@ impl World {
 
     fn divide_later(&mut self, which: u64, merges: bool) {
         if self.queue.now_us() < REST_US {
-            self.queue.after(DIVIDE_AGAIN_US, Event::Fault(Fault::Divide { which, merges }));
+            self.queue.after(AGAIN_US, Event::Fault(Fault::Divide { which, merges }));
         }
     }
 
     pub(super) fn end_process(&mut self, link: LinkId, end: End) -> Check {
         let now_us = self.queue.now_us();
         self.tell(&(link, end));
-        let Some(process) = self.processes.get_mut(&link) else { return Ok(()) };
+        let Some(process) = self.processes.get_mut(&link) else {
+            if end == End::Killed {
+                // The power was cut before; every world has one that is killed.
+                self.join_later(1, end);
+            }
+            return Ok(());
+        };
         match end {
             End::Departs => {
                 let frame = write(&Up::Leave).map_err(|error| error.to_string())?;

@@ -373,6 +373,7 @@ impl Visitor {
         tally.frames += 1;
         tally.frame_bytes += bytes.len() as u64;
         tally.states += seen.states as u64;
+        let first_us = tally.came(seen.tick, at_us);
         match stay.first {
             Some(_) => tally.frames_due += seen.tick.since(stay.newest),
             None => {
@@ -389,6 +390,8 @@ impl Visitor {
             truth.own(self.client, seen.tick, own);
         }
         if crowd.checks(self.client, seen.tick.0) {
+            let age_us = now_us().saturating_sub(first_us);
+            tally.state_age_ms.add(age_us as f64 / 1_000.0);
             for &(body, at) in stay.shown.iter().filter(|(body, _)| *body != stay.avatar) {
                 if let Some(driver) = truth.driver(body) {
                     truth.told(driver, seen.tick, at, at_us);
