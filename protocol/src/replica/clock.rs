@@ -15,6 +15,9 @@ const IN_TIME_PERMILLE: i64 = 950;
 /// How far one frame moves the estimate of lateness, for a quantile of one half.
 const LATENESS_STEP_US: i64 = 8_000;
 
+/// Ticks for which a missing frame is remembered: 10 s at 20 Hz.
+const LOSS_TICKS: u64 = 200;
+
 /// Lateness beyond this is an outage, not jitter: nothing waits for it.
 const LATENESS_US_MAX: i64 = 400_000;
 
@@ -41,6 +44,8 @@ pub struct FrameClock {
     floors_us: [i64; 2],
     counted: u32,
     newest: Tick,
+    /// The newest tick before which a frame was missing.
+    missed: Option<Tick>,
     /// How late frames are against the fastest, at the wanted quantile, losses included.
     lateness_us: i64,
     /// How far the display is behind the fastest arrival.
@@ -61,6 +66,7 @@ impl FrameClock {
             floors_us: [i64::MAX; 2],
             counted: 0,
             newest,
+            missed: None,
             lateness_us: signed(tick_us) / 2,
             delay_us: signed(tick_us) * 3 / 2,
             slewed_us: 0,
@@ -83,6 +89,12 @@ impl FrameClock {
     #[must_use]
     pub const fn lateness_us(&self) -> i64 {
         self.lateness_us
+    }
+
+    /// Returns whether a frame was missing lately, lost or overtaken.
+    #[must_use]
+    pub fn has_missed(&self) -> bool {
+        self.missed.is_some_and(|missed| self.newest.since(missed) < LOSS_TICKS)
     }
 
     /// Returns how far the display is behind the fastest frame's arrival.
@@ -110,6 +122,9 @@ impl FrameClock {
         }
         let gap = (tick.since(self.newest) - 1).min(GAP_TICKS_MAX);
         self.newest = tick;
+        if gap > 0 {
+            self.missed = Some(tick);
+        }
         let late = offset - floor + signed(gap * self.tick_us);
         let step =
             if self.lateness_us < late { IN_TIME_PERMILLE } else { IN_TIME_PERMILLE - 1_000 };
