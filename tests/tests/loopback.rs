@@ -19,6 +19,8 @@ mod forgetting;
 mod hostile;
 #[path = "loopback/lending.rs"]
 mod lending;
+#[path = "loopback/rogue.rs"]
+mod rogue;
 
 use tests::process::ServerProcess;
 

@@ -149,27 +149,39 @@ mod tests {
     }
 
     proptest! {
-        /// As a map from tick and handle would.
+        /// As a map from tick and handle would, in which a frame takes the place of the one of a
+        /// round before.
         #[test]
         fn every_state_is_found_that_was_kept(
             told in prop::collection::vec(
-                (0_u64..FRAMES as u64, prop::collection::btree_map(0_u16..300, any::<u8>(), 0..40)),
+                (0..3 * FRAMES as u64, prop::collection::btree_map(0_u16..300, any::<u8>(), 0..40)),
                 0..90,
             ),
-            asked in prop::collection::btree_map(0_u16..300, 0_u64..FRAMES as u64, 0..90),
+            forgotten in prop::collection::btree_map(0_u16..300, 0..3 * FRAMES as u64, 0..20),
+            asked in prop::collection::btree_map(0_u16..300, 0..3 * FRAMES as u64, 0..90),
         ) {
             let (mut kept, mut model) = (Kept::default(), BTreeMap::new());
             for (tick, states) in told {
                 let states: Vec<_> = states.into_iter().map(|(of, it)| (of, state(it))).collect();
                 kept.insert(Tick(tick), &states);
-                model.insert(tick, states);
+                let known = model.entry(place(Tick(tick))).or_insert((0, Vec::new()));
+                if known.0 <= tick {
+                    *known = (tick, states);
+                }
+            }
+            for (&handle, &since) in &forgotten {
+                kept.forget(handle, Tick(since));
             }
             let mut cursors = Cursors::new();
             for (handle, tick) in asked {
-                let shown = model.get(&tick).into_iter().flatten();
-                let known = shown.copied().find(|&(of, _)| of == handle).map(|(_, state)| state);
-                let known = known.filter(|_| handle < HANDLES_WITH_BASELINE);
+                let shown = model.get(&place(Tick(tick))).filter(|(of, _)| *of == tick);
+                let shown = shown.into_iter().flat_map(|(_, states)| states).copied();
+                let is_theirs = handle < HANDLES_WITH_BASELINE
+                    && forgotten.get(&handle).is_none_or(|&since| since <= tick);
+                let known = shown.filter(|_| is_theirs).find(|&(of, _)| of == handle);
+                let known = known.map(|(_, state)| state);
                 prop_assert_eq!(kept.find(handle, Tick(tick), &mut cursors), known);
+                prop_assert!(kept.states(handle).is_sorted_by_key(|&(tick, _)| tick));
             }
         }
     }

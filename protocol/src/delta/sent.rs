@@ -245,8 +245,8 @@ impl SentLog {
 
     /// Reads one slot of every line of memory.
     pub(super) fn read_ahead(&self) {
-        /// Slots of 28 bytes in a line of 64.
-        const LINE_SLOTS: usize = 2;
+        /// Slots that a line of 64 bytes holds in full.
+        const LINE_SLOTS: usize = 64 / size_of::<Slot>();
         let ticks = self.slots.iter().step_by(LINE_SLOTS).map(|slot| slot.tick);
         std::hint::black_box(ticks.fold(0, |sum, tick| sum ^ tick));
     }

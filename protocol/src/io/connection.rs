@@ -181,11 +181,16 @@ const fn unspecified(peer: SocketAddr) -> SocketAddr {
     }
 }
 
-fn client_config(
+/// Returns how a client connects that knows servers by `verifier` and speaks what TLS knows as
+/// `alpn`; with `keylog`, TLS secrets go to the file named by `SSLKEYLOGFILE`.
+///
+/// # Errors
+/// What TLS says that cannot use `provider`.
+pub fn client_config(
     verifier: &Arc<PinnedVerifier>,
     provider: Arc<CryptoProvider>,
     (keylog, alpn): (bool, &[u8]),
-) -> Result<ClientConfig, OpenError> {
+) -> io::Result<ClientConfig> {
     let broken = |error: &dyn std::error::Error| io::Error::other(error.to_string());
     let mut tls = rustls::ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])

@@ -21,6 +21,7 @@ use std::task::{Poll, Waker};
 use std::time::Instant;
 
 use bytes::Bytes;
+use quinn::udp::UdpSocketState;
 use quinn::{ClientConfig, ConnectionError, EndpointConfig, ServerConfig, VarInt};
 use quinn_proto::{AcceptError, ConnectError, ConnectionHandle, StreamId, Transmit};
 
@@ -30,12 +31,14 @@ pub use connection::Connection;
 pub use driver::Driver;
 pub use stream::{RecvStream, SendStream};
 
-/// Newcomers that wait to be accepted or refused; more are refused unseen.
-const NEWCOMERS_MAX: usize = 1_024;
+/// Answers to packets of no connection that wait for room in the socket; whoever gets none asks
+/// again.
+const REPLIES_MAX: usize = 256;
 
 /// Takes a connection's datagrams as they come.
 ///
-/// It is called while the endpoint is locked: it must not call the endpoint or a connection.
+/// It is called, and dropped, while the endpoint is locked: it must neither call the endpoint or a
+/// connection nor own a handle to one.
 pub type Sink = Box<dyn FnMut(Bytes) + Send>;
 
 /// One UDP socket and all its connections. Clones are the same endpoint.
@@ -71,7 +74,7 @@ struct Core {
     /// What the endpoint itself has to say.
     replies: VecDeque<(Transmit, Vec<u8>)>,
     newcomers: VecDeque<quinn_proto::Incoming>,
-    accepting: Option<Waker>,
+    accepting: Vec<Waker>,
     driver: Option<Waker>,
     /// Tells a connection from an earlier one with the same number.
     serial: u64,
@@ -128,6 +131,11 @@ fn wake(waiting: &mut Vec<(StreamId, Waker)>, stream: StreamId) {
     woken.for_each(|(_, waker)| waker.wake());
 }
 
+/// Lets nobody wait for `stream` any more.
+fn forget(waiting: &mut Vec<(StreamId, Waker)>, stream: StreamId) {
+    waiting.retain(|(waits_for, _)| *waits_for != stream);
+}
+
 /// Lets `waker` wait, once.
 fn enlist(wakers: &mut Vec<Waker>, waker: &Waker) {
     if !wakers.iter().any(|waits| waits.will_wake(waker)) {
@@ -137,7 +145,7 @@ fn enlist(wakers: &mut Vec<Waker>, waker: &Waker) {
 
 /// Lets `waker` wait for `stream`, instead of who waited before.
 fn wait(waiting: &mut Vec<(StreamId, Waker)>, stream: StreamId, waker: &Waker) {
-    waiting.retain(|(waits_for, _)| *waits_for != stream);
+    forget(waiting, stream);
     waiting.push((stream, waker.clone()));
 }
 
@@ -153,8 +161,9 @@ impl Endpoint {
         server: Option<ServerConfig>,
         socket: std::net::UdpSocket,
     ) -> std::io::Result<(Self, Driver)> {
-        let endpoint =
-            quinn_proto::Endpoint::new(Arc::new(config), server.map(Arc::new), true, None);
+        let state = UdpSocketState::new((&socket).into())?;
+        let (config, server) = (Arc::new(config), server.map(Arc::new));
+        let endpoint = quinn_proto::Endpoint::new(config, server, !state.may_fragment(), None);
         let core = Core {
             endpoint,
             slots: Vec::new(),
@@ -165,13 +174,13 @@ impl Endpoint {
             dirty: VecDeque::new(),
             replies: VecDeque::new(),
             newcomers: VecDeque::new(),
-            accepting: None,
+            accepting: Vec::new(),
             driver: None,
             serial: 0,
             is_closed: false,
         };
         let shared = Arc::new(Shared { core: Mutex::new(core), local: socket.local_addr()? });
-        let driver = Driver::new(Arc::clone(&shared), socket)?;
+        let driver = Driver::new(Arc::clone(&shared), socket, state)?;
         Ok((Self(shared), driver))
     }
 
@@ -197,7 +206,7 @@ impl Endpoint {
                 let (shared, remote) = (Arc::clone(&self.0), newcomer.remote_address());
                 return Poll::Ready(Some(Incoming { shared, remote, newcomer: Some(newcomer) }));
             }
-            core.accepting = Some(cx.waker().clone());
+            enlist(&mut core.accepting, cx.waker());
             Poll::Pending
         })
         .await
@@ -221,16 +230,15 @@ impl Endpoint {
         Ok(self.0.insert(&mut core, begun))
     }
 
-    /// Closes all connections and lets nobody in any more.
+    /// Closes all connections and lets nobody in any more; nothing else ends the driver.
     pub fn close(&self, code: VarInt, why: &'static [u8]) {
         let mut core = self.0.lock();
-        core.is_closed = true;
-        let newcomers: Vec<_> = core.newcomers.drain(..).collect();
-        newcomers.into_iter().for_each(|newcomer| core.endpoint.ignore(newcomer));
+        core.let_nobody_in();
         for index in 0..core.slots.len() {
             core.close(index, code, Bytes::from_static(why));
         }
-        core.accepting.take().into_iter().for_each(Waker::wake);
+        // It ends by itself once nothing is left to say.
+        core.wake_driver();
     }
 }
 
@@ -278,6 +286,14 @@ impl Core {
             self.dirty.push_back(index);
             self.wake_driver();
         }
+    }
+
+    /// Ends the coming in: those who wait at the door are turned away unheard.
+    fn let_nobody_in(&mut self) {
+        self.is_closed = true;
+        let newcomers = std::mem::take(&mut self.newcomers);
+        newcomers.into_iter().for_each(|newcomer| self.endpoint.ignore(newcomer));
+        self.accepting.drain(..).for_each(Waker::wake);
     }
 
     fn wake_driver(&mut self) {
@@ -331,6 +347,10 @@ impl Incoming {
             return Err(ConnectionError::LocallyClosed);
         };
         let mut core = self.shared.lock();
+        if core.is_closed {
+            core.endpoint.ignore(newcomer);
+            return Err(ConnectionError::LocallyClosed);
+        }
         let mut reply = Vec::new();
         match core.endpoint.accept(newcomer, clock::instant(), &mut reply, None) {
             Ok(begun) => Ok(self.shared.insert(&mut core, begun)),
@@ -372,11 +392,12 @@ impl Drop for Incoming {
 impl Core {
     /// Keeps a newcomer for whoever accepts.
     fn welcome(&mut self, newcomer: quinn_proto::Incoming) {
-        if self.is_closed || NEWCOMERS_MAX <= self.newcomers.len() {
+        // How many may wait is bounded by the server's configuration.
+        if self.is_closed {
             return self.refuse(newcomer);
         }
         self.newcomers.push_back(newcomer);
-        self.accepting.take().into_iter().for_each(Waker::wake);
+        self.accepting.drain(..).for_each(Waker::wake);
     }
 
     fn refuse(&mut self, newcomer: quinn_proto::Incoming) {
@@ -386,8 +407,10 @@ impl Core {
     }
 
     fn reply(&mut self, transmit: Transmit, bytes: Vec<u8>) {
-        self.replies.push_back((transmit, bytes));
-        self.wake_driver();
+        if self.replies.len() < REPLIES_MAX {
+            self.replies.push_back((transmit, bytes));
+            self.wake_driver();
+        }
     }
 }
 

@@ -37,6 +37,12 @@ const OUTGOING_MAX: usize = 40 * REGIONS_MAX;
 /// How long a process may take to say what it wants.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long a process that runs nothing any more may stay: long enough to hear why.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// How long the other end may take to take one frame.
+const TAKEN_WITHIN: Duration = Duration::from_secs(10);
+
 /// How often it is looked whether a process still may run shards.
 const RIGHT_EVERY: Duration = Duration::from_secs(1);
 
@@ -142,7 +148,14 @@ async fn join(
             Refusal::for_good(CloseCode::World, bad.to_string())
         }
     })?;
-    actix::spawn(pass_on(send, taken));
+    let connection = connection.clone();
+    actix::spawn(async move {
+        pass_on(send, taken).await;
+        // It was told that it is over, and goes; one that stays is shown out.
+        if timeout(FAREWELL, connection.closed()).await.is_err() {
+            close(&connection, CloseCode::Goodbye, "it runs no shards here");
+        }
+    });
     Ok((id, token, incoming))
 }
 
@@ -282,11 +295,13 @@ where
     outgoing.try_send(frame.into()).map_err(full)
 }
 
-/// Writes frames to a stream as they come, until nobody sends any.
+/// Writes frames to a stream as they come, until nobody sends any or the other end takes none.
 pub async fn pass_on(mut send: SendStream, mut frames: mpsc::Receiver<Bytes>) {
     while let Some(frame) = frames.recv().await {
-        if let Err(error) = send.write_chunk(frame).await {
-            return debug!(%error, "a link takes no more");
+        match timeout(TAKEN_WITHIN, send.write_chunk(frame)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return debug!(%error, "a link takes no more"),
+            Err(_) => return debug!("a link is stuck"),
         }
     }
     // The connection may be gone; then there is no end to tell.

@@ -353,7 +353,7 @@ impl SendStream {
 
     /// Waits until the peer has acknowledged all of a finished stream, wants no more of it, or is
     /// gone.
-    pub async fn stopped(&self) {
+    pub async fn stopped(&mut self) {
         match self {
             // However it ended, there is nothing more to wait for.
             Self::Quinn(stream) => drop(stream.stopped().await),

@@ -368,8 +368,8 @@ impl Viewer {
         (entities, changes): (&Entities, &Changes),
         scratch: &'a mut Scratch,
     ) -> &'a [u8] {
-        self.encoder.read_ahead();
         scratch.due.clear();
+        let mut is_at_hand = false;
         for (index, tracked) in self.tracked.iter_mut().enumerate() {
             tracked.credit = tracked.credit.saturating_add(tracked.earned);
             if tracked.credit < CREDIT_DUE || changes.none_since(tracked.quiet, tracked.slot) {
@@ -380,6 +380,9 @@ impl Viewer {
                 continue;
             }
             let is_told = if tracked.framed {
+                if !std::mem::replace(&mut is_at_hand, true) {
+                    self.encoder.read_ahead();
+                }
                 !self.encoder.needs_send(tracked.handle, &entity.state)
             } else {
                 entity.state == tracked.announced

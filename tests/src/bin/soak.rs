@@ -461,7 +461,7 @@ fn fill_traffic(report: &mut Report, (first, last): (&Mark, &Mark), tally: &Tall
 
 fn fill_truth(report: &mut Report, verdicts: &Verdicts, tally: &Tally) {
     report.set("near_update_hz_p5", verdicts.near_hz.percentile(5));
-    report.set("far_update_hz_p5", verdicts.far_hz.percentile(5));
+    report.set("far_update_hz_p5", verdicts.in_view_hz.percentile(5));
     report.set("state_age_ms_p99", tally.state_age_ms.percentile(99));
     report.set("input_to_seen_ms_p99", verdicts.input_to_seen_ms.percentile(99));
     report.set("position_error_m_p95", verdicts.position_error_m.percentile(95));

@@ -17,12 +17,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use protocol::io::clock::now_us;
-use protocol::io::connection::transport;
+use protocol::io::connection::client_config;
 use protocol::io::trust::PinnedVerifier;
 use protocol::io::{Identity, ServerKey};
 use protocol::message::common::ALPN;
 use quinn::ClientConfig;
-use quinn::crypto::rustls::QuicClientConfig;
 use server::io::batched::{Connection, Driver, Endpoint};
 use tokio::time::sleep;
 
@@ -112,7 +111,7 @@ impl Crowd {
     pub fn new(order: Order) -> Result<Rc<Self>> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let verifier = PinnedVerifier::new(order.server_key, Arc::clone(&provider));
-        let config = config(&verifier, provider)?;
+        let config = client_config(&verifier, provider, (false, ALPN))?;
         let (endpoint, driver) = endpoint(order.address)?;
         let clients = order.clients as usize;
         let visitors = (0..clients)
@@ -302,21 +301,6 @@ fn identity(seed: u64, client: usize) -> Identity {
         part.copy_from_slice(&dice.next().to_le_bytes());
     }
     Identity::from_private(private)
-}
-
-fn config(
-    verifier: &Arc<PinnedVerifier>,
-    provider: Arc<rustls::crypto::CryptoProvider>,
-) -> Result<ClientConfig> {
-    let mut tls = rustls::ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])?
-        .dangerous()
-        .with_custom_certificate_verifier(verifier.clone())
-        .with_no_client_auth();
-    tls.alpn_protocols = vec![ALPN.to_vec()];
-    let mut config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls)?));
-    config.transport_config(Arc::new(transport()));
-    Ok(config)
 }
 
 fn endpoint(peer: SocketAddr) -> Result<(Endpoint, Driver)> {

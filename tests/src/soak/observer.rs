@@ -135,7 +135,7 @@ impl Observer {
         for (&body, &times) in whole {
             if let Some(driver) = truth.driver(body).filter(|&it| it != self.client) {
                 let is_near = self.nearest.contains(&body) && nearest.contains(&body);
-                truth.updated(driver, tick, times, (self.client, is_near));
+                truth.updated(driver, tick, times, is_near);
             }
         }
         (self.updates, self.nearest) = (in_view, nearest);

@@ -36,7 +36,7 @@ enum Claim {
     /// The newest that is known of it, at the claim's tick, is of this tick.
     Known { of: Tick },
     /// It was in view during a window that ended with the tick, and updated so often.
-    Updated { times: u32, viewer: usize, is_near: bool },
+    Updated { times: u32, is_near: bool },
 }
 
 /// What the judging found.
@@ -59,7 +59,7 @@ pub struct Verdicts {
     /// Updates a second of a moving body that was among the 16 nearest all the time.
     pub near_hz: Spread,
     /// The same of any in view.
-    pub far_hz: Spread,
+    pub in_view_hz: Spread,
 }
 
 /// The truth about all bodies.
@@ -122,16 +122,10 @@ impl Truth {
         self.claim(now, driver, Claim::Known { of });
     }
 
-    /// Notes how often another's body was updated in the window that ends with `tick`, who looked,
-    /// and whether it was near.
-    pub fn updated(
-        &mut self,
-        driver: usize,
-        tick: Tick,
-        times: u32,
-        (viewer, is_near): (usize, bool),
-    ) {
-        self.claim(tick, driver, Claim::Updated { times, viewer, is_near });
+    /// Notes how often another's body was updated in the window that ends with `tick`, and
+    /// whether it was near all the time.
+    pub fn updated(&mut self, driver: usize, tick: Tick, times: u32, is_near: bool) {
+        self.claim(tick, driver, Claim::Updated { times, is_near });
     }
 
     /// Returns what was found so far.
@@ -157,8 +151,8 @@ impl Truth {
                 Claim::Told { at, at_us } => self.judge_told(driver, tick, at, at_us),
                 Claim::Shown { moment, at_cm } => self.judge_shown(driver, moment, at_cm),
                 Claim::Known { of } => self.judge_known(driver, tick, of),
-                Claim::Updated { times, viewer, is_near } => {
-                    self.judge_updated(driver, tick, times, (viewer, is_near));
+                Claim::Updated { times, is_near } => {
+                    self.judge_updated(driver, tick, times, is_near);
                 }
             }
         }
@@ -211,13 +205,7 @@ impl Truth {
         self.verdicts.known_age_ms.add(ticks as f64 * 1_000.0 / self.hz);
     }
 
-    fn judge_updated(
-        &mut self,
-        driver: usize,
-        tick: Tick,
-        times: u32,
-        (viewer, is_near): (usize, bool),
-    ) {
+    fn judge_updated(&mut self, driver: usize, tick: Tick, times: u32, is_near: bool) {
         let window = (0..WINDOW_TICKS).map(|ago| Tick(tick.0.saturating_sub(ago)));
         let moved = window.filter(|&tick| {
             let before = self.at(driver, Tick(tick.0.saturating_sub(1)));
@@ -225,9 +213,6 @@ impl Truth {
             matches!((before, after), (Some(before), Some(after)) if before.at != after.at)
         });
         let moved = moved.count() as u64;
-        if self.at(viewer, tick).is_none() {
-            return;
-        }
         if moved < MOVED_TICKS_MIN {
             return;
         }
@@ -235,7 +220,7 @@ impl Truth {
         if is_near {
             self.verdicts.near_hz.add(rate);
         }
-        self.verdicts.far_hz.add(rate);
+        self.verdicts.in_view_hz.add(rate);
     }
 }
 
@@ -321,10 +306,10 @@ mod tests {
     #[test]
     fn rates_are_those_of_moving_bodies() {
         let mut truth = walked(90);
-        truth.updated(0, Tick(60), 20, (1, true));
-        truth.updated(1, Tick(60), 1, (0, false));
+        truth.updated(0, Tick(60), 20, true);
+        truth.updated(1, Tick(60), 1, false);
         truth.judge();
-        assert_eq!((truth.verdicts().near_hz.count(), truth.verdicts().far_hz.count()), (1, 1));
+        assert_eq!((truth.verdicts().near_hz.count(), truth.verdicts().in_view_hz.count()), (1, 1));
         let rate = truth.verdicts().near_hz.percentile(50).expect("one rate");
         assert!((9.9..=10.2).contains(&rate), "{rate}");
     }

@@ -120,6 +120,11 @@ impl GatewayActor {
             // Whoever gave the region up, or was given up, has nothing to say about it.
             return;
         }
+        if let Place::There(link) = place
+            && let Err(error) = output.check(&self.outfit.regions)
+        {
+            return self.lose(link, &error.to_string());
+        }
         if let Some(recorder) = &mut self.outfit.recorder {
             recorder.made(region, tick, &output);
         }
@@ -128,11 +133,6 @@ impl GatewayActor {
         self.beat.unsent.push((bytes, std::mem::take(&mut output.frames)));
         if place != Place::Here {
             self.send_frames();
-        }
-        if let Place::There(link) = place
-            && let Err(error) = output.check(&self.outfit.regions)
-        {
-            return self.lose(link, &error.to_string());
         }
         if let Place::There(link) = place
             && let Some(stranger) = self.stranger_in(&output)

@@ -95,7 +95,9 @@ impl Connection {
     #[must_use]
     pub fn send_datagram(&self, datagram: Bytes) -> bool {
         let sent = self.change(|slot| {
-            slot.end.get().is_none() && slot.connection.datagrams().send(datagram, true).is_ok()
+            let stands = slot.end.get().is_none();
+            let is_sent = stands && slot.connection.datagrams().send(datagram, true).is_ok();
+            (is_sent, is_sent)
         });
         sent == Some(true)
     }
@@ -184,20 +186,18 @@ impl Connection {
     }
 
     async fn accept(&self, dir: Dir) -> Result<StreamId, ConnectionError> {
-        let accepted = self.until(|slot, waker| {
+        self.until(|slot, waker| {
             let accepted = slot.connection.streams().accept(dir);
             if accepted.is_none() {
                 enlist(&mut slot.waiting.accepting[dir as usize], waker);
             }
             accepted
-        });
-        let accepted = accepted.await?;
-        // The peer may be owed leave to open another.
-        self.change(|_| ());
-        Ok(accepted)
+        })
+        .await
     }
 
-    /// Looks again whenever woken until `look` finds something; `look` sees to being woken.
+    /// Looks again whenever woken until `look` finds something, which may have to be told to the
+    /// peer; `look` sees to being woken.
     async fn until<T>(
         &self,
         mut look: impl FnMut(&mut Slot, &Waker) -> Option<T>,
@@ -206,7 +206,12 @@ impl Connection {
             if let Some(end) = self.end() {
                 return Poll::Ready(Err(end));
             }
-            match self.with(|slot| look(slot, cx.waker())) {
+            let found = self.change(|slot| {
+                let found = look(slot, cx.waker());
+                let is_found = found.is_some();
+                (found, is_found)
+            });
+            match found {
                 Some(Some(found)) => Poll::Ready(Ok(found)),
                 Some(None) => Poll::Pending,
                 None => Poll::Ready(Err(self.end().unwrap_or(ConnectionError::LocallyClosed))),
@@ -220,13 +225,14 @@ impl Connection {
         self.0.shared.lock().slot(self.0.key).map(look)
     }
 
-    /// Changes the connection, while it stands, so that there may be something to send.
-    pub(super) fn change<T>(&self, change: impl FnOnce(&mut Slot) -> T) -> Option<T> {
+    /// Changes the connection, while it stands; `change` returns also whether that leaves something
+    /// to send.
+    pub(super) fn change<T>(&self, change: impl FnOnce(&mut Slot) -> (T, bool)) -> Option<T> {
         let mut core = self.0.shared.lock();
-        let changed = core.slot(self.0.key).map(change);
-        if changed.is_some() {
+        let (changed, has_more) = core.slot(self.0.key).map(change)?;
+        if has_more {
             core.mark(self.0.key.0);
         }
-        changed
+        Some(changed)
     }
 }

@@ -10,6 +10,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
+use quinn::ConnectionError;
 use quinn::udp::{self, BATCH_SIZE, RecvMeta, UdpSocketState};
 use quinn_proto::{ConnectionHandle, DatagramEvent, EcnCodepoint, Event, StreamEvent, Transmit};
 use tokio::io::Interest;
@@ -35,6 +36,9 @@ const DENSE: usize = 4;
 
 /// How long packets may gather meanwhile.
 const GATHER: Duration = Duration::from_millis(1);
+
+/// How long the loop waits at most when nothing is due: whatever matters wakes it before.
+const IDLE: Duration = Duration::from_secs(60);
 
 /// Microseconds between two looks through all connections for those whose time has come.
 const LOOK_US: u64 = 1_000;
@@ -66,9 +70,12 @@ enum Next {
 
 impl Driver {
     /// Returns the driver of a socket.
-    pub(super) fn new(shared: Arc<Shared>, socket: std::net::UdpSocket) -> io::Result<Self> {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        socket: std::net::UdpSocket,
+        state: UdpSocketState,
+    ) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
-        let state = UdpSocketState::new((&socket).into())?;
         Ok(Self {
             shared,
             socket: UdpSocket::from_std(socket)?,
@@ -95,15 +102,18 @@ impl Driver {
         let shared = Arc::clone(&self.shared);
         let mut core = shared.lock();
         let now = clock::instant();
+        if !self.say_what_was_blocked() {
+            // Nothing is read while nothing can be said: what there is to say would pile up.
+            return Next::Wait;
+        }
         let (packets, may_hold_more) = self.receive(&mut core, now);
         core.let_time_pass(now);
         if !self.speak(&mut core, now) {
-            // Nothing more fits into the socket: what is left waits until something does.
             return Next::Wait;
         }
         if may_hold_more || !core.dirty.is_empty() {
             Next::Go
-        } else if core.is_closed && core.slots.iter().all(Option::is_none) {
+        } else if core.is_over() {
             Next::End
         } else if DENSE <= packets {
             Next::Gather
@@ -112,30 +122,32 @@ impl Driver {
         }
     }
 
-    /// Waits for a connection that has something to say, for time to pass, for room in the socket
-    /// if it lacks, and, if `for_packets`, for packets.
+    /// Waits for time to pass and, if a packet is blocked, for room in the socket; else for a
+    /// connection that has something to say, and for packets if `for_packets`.
     async fn wait(&mut self, for_packets: bool) {
+        let now = clock::instant();
+        let latest = now + if for_packets { IDLE } else { GATHER };
         let until = {
             let core = self.shared.lock();
-            let due = Duration::from_micros(core.next_look().min(NEVER / 2));
-            let due = core.began.checked_add(due);
-            let gathered = (!for_packets).then(|| clock::instant() + GATHER);
-            due.into_iter().chain(gathered).min()
+            let look_us = core.next_look().min(core.micros(latest));
+            core.began + Duration::from_micros(look_us)
         };
-        let until = until.unwrap_or_else(|| clock::instant() + Duration::from_secs(60));
         let mut asleep = std::pin::pin!(tokio::time::sleep_until(until.into()));
         std::future::poll_fn(|cx| {
             {
                 let mut core = self.shared.lock();
                 let has_more = !core.dirty.is_empty() || !core.replies.is_empty();
-                if has_more && self.blocked.is_none() {
+                if core.is_over() || has_more && self.blocked.is_none() {
                     return Poll::Ready(());
                 }
                 core.driver = Some(cx.waker().clone());
             }
-            if self.blocked.is_some() && self.socket.poll_send_ready(cx).is_ready()
-                || for_packets && self.socket.poll_recv_ready(cx).is_ready()
-            {
+            let is_ready = if self.blocked.is_some() {
+                self.socket.poll_send_ready(cx).is_ready()
+            } else {
+                for_packets && self.socket.poll_recv_ready(cx).is_ready()
+            };
+            if is_ready {
                 return Poll::Ready(());
             }
             asleep.as_mut().poll(cx)
@@ -154,8 +166,17 @@ impl Driver {
             let (socket, state) = (&self.socket, &self.state);
             let read = socket
                 .try_io(Interest::READABLE, || state.recv(socket.into(), &mut buffers, &mut metas));
-            // Whatever else UDP says is about single packets, and those may be lost anyway.
-            let Ok(reads) = read else { return (packets, false) };
+            let reads = match read {
+                Ok(reads) => reads,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return (packets, false),
+                // Somebody sent a packet to is not there: that is about that packet.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => continue,
+                Err(error) => {
+                    tracing::debug!(%error, "cannot read from the socket");
+                    // Tried again in a moment, as if packets came thick and fast.
+                    return (DENSE, false);
+                }
+            };
             drop(parts);
             for (buffer, meta) in buffers.iter().zip(&metas).take(reads) {
                 let bytes = buffer.get(..meta.len).unwrap_or_default();
@@ -171,14 +192,15 @@ impl Driver {
         (packets, true)
     }
 
+    /// Sends the packet that the system did not take before, if there is one; returns whether it
+    /// takes it now.
+    fn say_what_was_blocked(&mut self) -> bool {
+        self.blocked.take().is_none_or(|(transmit, bytes)| self.send(transmit, bytes))
+    }
+
     /// Lets connections that something happened to go on, and writes what comes of it; returns
     /// whether the system took all of it.
     fn speak(&mut self, core: &mut Core, now: Instant) -> bool {
-        if let Some((transmit, bytes)) = self.blocked.take()
-            && !self.send(transmit, bytes)
-        {
-            return false;
-        }
         while let Some((transmit, bytes)) = core.replies.pop_front() {
             if !self.send(transmit, bytes) {
                 return false;
@@ -246,6 +268,21 @@ impl Driver {
     }
 }
 
+impl Drop for Driver {
+    /// Tells everybody who waits that nothing will come any more.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!("the loop that carries QUIC has panicked; all connections are lost");
+        }
+        let mut core = self.shared.lock();
+        core.let_nobody_in();
+        for mut slot in std::mem::take(&mut core.slots).into_iter().flatten() {
+            slot.end.get_or_init(|| ConnectionError::LocallyClosed);
+            slot.waiting.wake_everyone();
+        }
+    }
+}
+
 impl Core {
     /// Takes a packet in.
     fn take(&mut self, packet: &[u8], meta: &RecvMeta, now: Instant) {
@@ -286,6 +323,11 @@ impl Core {
         }
         self.next_deadline = next;
         self.looked = now_us;
+    }
+
+    /// Returns whether the endpoint is closed and its last connection has gone.
+    fn is_over(&self) -> bool {
+        self.is_closed && self.slots.iter().all(Option::is_none)
     }
 
     /// Returns when connections are to be looked through again.

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use quinn::{ClosedStream, ReadError, ReadExactError, VarInt, WriteError};
 use quinn_proto::{Chunk, FinishError, ReadableError, StreamId};
 
-use super::{Connection, Slot, wait};
+use super::{Connection, Slot, forget, wait};
 
 /// The half that we write. What was written before it is dropped arrives, and then ends.
 #[derive(Debug)]
@@ -57,7 +57,8 @@ impl SendStream {
                 if matches!(written, Err(quinn_proto::WriteError::Blocked)) {
                     wait(&mut slot.waiting.writing, self.stream, cx.waker());
                 }
-                written
+                let is_written = written.is_ok();
+                (written, is_written)
             });
             match written {
                 Some(Ok(written)) => Poll::Ready(Ok(written)),
@@ -80,9 +81,10 @@ impl SendStream {
     pub fn finish(&mut self) -> Result<(), ClosedStream> {
         let finished = self.connection.change(|slot| {
             match slot.connection.send_stream(self.stream).finish() {
+                Ok(()) => (Ok(()), true),
                 // Whoever stopped it learns nothing from an end.
-                Ok(()) | Err(FinishError::Stopped(_)) => Ok(()),
-                Err(FinishError::ClosedStream) => Err(ClosedStream::default()),
+                Err(FinishError::Stopped(_)) => (Ok(()), false),
+                Err(FinishError::ClosedStream) => (Err(ClosedStream::default()), false),
             }
         });
         finished.unwrap_or_else(|| Err(ClosedStream::default()))
@@ -94,8 +96,9 @@ impl SendStream {
     /// [`ClosedStream`], when it has ended already.
     pub fn reset(&mut self, code: VarInt) -> Result<(), ClosedStream> {
         let reset = self.connection.change(|slot| {
-            let mut stream = slot.connection.send_stream(self.stream);
-            stream.reset(code)
+            let reset = slot.connection.send_stream(self.stream).reset(code);
+            let is_reset = reset.is_ok();
+            (reset, is_reset)
         });
         reset.unwrap_or_else(|| Err(ClosedStream::default()))
     }
@@ -114,7 +117,7 @@ impl SendStream {
 
     /// Waits until the peer has acknowledged all of a finished stream, wants no more of it, or is
     /// gone.
-    pub async fn stopped(&self) {
+    pub async fn stopped(&mut self) {
         std::future::poll_fn(|cx| {
             let is_going = self.connection.with(|slot| {
                 // Stopped with a code or all of it acknowledged: either way, nothing more to come.
@@ -134,8 +137,23 @@ impl SendStream {
 
 impl Drop for SendStream {
     fn drop(&mut self) {
-        // One that has ended already, or was given up, needs no end.
-        self.finish().unwrap_or_default();
+        let stream = self.stream;
+        self.connection.change(|slot| {
+            forget(&mut slot.waiting.writing, stream);
+            forget(&mut slot.waiting.finishing, stream);
+            if slot.end.get().is_some() {
+                return ((), false);
+            }
+            let mut half = slot.connection.send_stream(stream);
+            let has_more = match half.finish() {
+                Ok(()) => true,
+                // Until the stop is answered the stream counts as open.
+                Err(FinishError::Stopped(code)) => half.reset(code).is_ok(),
+                // It has ended already, or was given up.
+                Err(FinishError::ClosedStream) => false,
+            };
+            ((), has_more)
+        });
     }
 }
 
@@ -177,18 +195,14 @@ impl RecvStream {
         if self.is_over {
             return Poll::Ready(Ok(None));
         }
-        let (stream, mut is_owed) = (self.stream, false);
-        let read = self.connection.with(|slot| {
-            let read;
-            (read, is_owed) = read_once(slot, stream, bytes_max);
+        let stream = self.stream;
+        let read = self.connection.change(|slot| {
+            let (read, is_owed) = read_once(slot, stream, bytes_max);
             if matches!(read, Read::Blocked) {
                 wait(&mut slot.waiting.reading, stream, cx.waker());
             }
-            read
+            (read, is_owed)
         });
-        if is_owed {
-            self.connection.change(|_| ());
-        }
         Poll::Ready(match read {
             Some(Read::Some(chunk)) => Ok(Some(chunk.bytes)),
             Some(Read::End) => {
@@ -234,8 +248,9 @@ impl RecvStream {
     /// [`ClosedStream`], when it has ended already.
     pub fn stop(&mut self, code: VarInt) -> Result<(), ClosedStream> {
         let stopped = self.connection.change(|slot| {
-            let mut stream = slot.connection.recv_stream(self.stream);
-            stream.stop(code)
+            let stopped = slot.connection.recv_stream(self.stream).stop(code);
+            let is_stopped = stopped.is_ok();
+            (stopped, is_stopped)
         });
         self.is_over = true;
         stopped.unwrap_or_else(|| Err(ClosedStream::default()))
@@ -261,6 +276,7 @@ fn read_once(slot: &mut Slot, stream: StreamId, bytes_max: usize) -> (Read, bool
 
 impl Drop for RecvStream {
     fn drop(&mut self) {
+        self.connection.with(|slot| forget(&mut slot.waiting.reading, self.stream));
         if !self.is_over && self.connection.end().is_none() {
             // One that has ended already needs no telling.
             self.stop(VarInt::from_u32(0)).unwrap_or_default();

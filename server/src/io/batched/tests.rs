@@ -4,11 +4,10 @@
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-use protocol::io::connection::transport;
+use protocol::io::connection;
 use protocol::io::trust::{PinnedVerifier, SERVER_NAME};
 use protocol::message::common::ALPN;
-use quinn::crypto::rustls::QuicClientConfig;
-use quinn::{ReadError, WriteError};
+use quinn::{ConnectionStats, ReadError, WriteError};
 
 use super::*;
 use crate::config::Settings;
@@ -39,10 +38,13 @@ fn server(
     let door = endpoint.clone();
     tokio::task::spawn_local(async move {
         while let Some(incoming) = door.accept().await {
-            let Some(incoming) = decide(incoming) else { continue };
-            let connection = incoming.accept().unwrap();
-            connection.connected().await.unwrap();
-            inside.send(connection).unwrap();
+            let Some(Ok(connection)) = decide(incoming).map(Incoming::accept) else { continue };
+            let inside = inside.clone();
+            tokio::task::spawn_local(async move {
+                if connection.connected().await.is_ok() {
+                    inside.send(connection).unwrap();
+                }
+            });
         }
     });
     (endpoint, come)
@@ -51,13 +53,7 @@ fn server(
 fn client_config() -> ClientConfig {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let verifier = PinnedVerifier::new(None, Arc::clone(&provider));
-    let tls = rustls::ClientConfig::builder_with_provider(provider);
-    let tls = tls.with_protocol_versions(&[&rustls::version::TLS13]).unwrap().dangerous();
-    let mut tls = tls.with_custom_certificate_verifier(verifier).with_no_client_auth();
-    tls.alpn_protocols = vec![ALPN.to_vec()];
-    let mut config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
-    config.transport_config(Arc::new(transport()));
-    config
+    connection::client_config(&verifier, provider, (false, ALPN)).unwrap()
 }
 
 async fn connect(server: &Endpoint) -> (Endpoint, Connection) {
@@ -161,7 +157,8 @@ fn datagrams_reach_the_sink_in_order_those_before_it_too() {
         for number in 0..5_u8 {
             assert!(connection.send_datagram(Bytes::copy_from_slice(&[number])));
         }
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        let have_come = |stats: ConnectionStats| (stats.frame_rx.datagram == 5).then_some(());
+        until(|| theirs.stats().and_then(have_come)).await;
         let (put, got) = channel();
         theirs.deliver_datagrams(Box::new(move |datagram| put.send(datagram[0]).unwrap()));
         for number in 5..9_u8 {
@@ -217,6 +214,29 @@ fn whoever_waits_hears_of_a_stop_a_reset_and_an_end() {
 }
 
 #[test]
+fn a_stream_that_was_stopped_makes_room_for_another() {
+    run(async {
+        let (endpoint, come) = server(Some);
+        let (_own, connection) = connect(&endpoint).await;
+        let theirs = until(|| come.try_recv().ok()).await;
+        // More than may be open at once: each is stopped before all of it has come.
+        for _ in 0..40 {
+            let mut stream = theirs.open_uni().await.unwrap();
+            stream.write_all(&[7; 100]).await.unwrap();
+            let mut half = connection.accept_uni().await.unwrap();
+            assert!(half.read_chunk(1).await.unwrap().is_some());
+            half.stop(VarInt::from_u32(1)).unwrap();
+            while stream.write_all(&[7; 100]).await.is_ok() {}
+        }
+        let left = theirs.with(|slot| {
+            let Waiting { reading, writing, finishing, .. } = &slot.waiting;
+            reading.len() + writing.len() + finishing.len()
+        });
+        assert_eq!(left, Some(0), "nobody waits for streams that are no more");
+    });
+}
+
+#[test]
 fn a_connection_ends_with_its_last_handle_and_an_endpoint_with_all_of_them() {
     run(async {
         let (endpoint, come) = server(Some);
@@ -234,6 +254,27 @@ fn a_connection_ends_with_its_last_handle_and_an_endpoint_with_all_of_them() {
         assert!(endpoint.accept().await.is_none());
         // What has gone for good is forgotten.
         until(|| own.0.lock().slots.iter().all(Option::is_none).then_some(())).await;
+    });
+}
+
+#[test]
+fn a_driver_ends_with_its_endpoint_and_whoever_waits_hears_when_it_is_gone() {
+    run(async {
+        let socket = || quic::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let (idle, driver) = Endpoint::new(EndpointConfig::default(), None, socket()).unwrap();
+        let driving = tokio::task::spawn_local(driver.run());
+        tokio::task::yield_now().await;
+        idle.close(VarInt::from_u32(0), b"nobody came");
+        driving.await.unwrap();
+
+        let (server, _come) = server(Some);
+        let (own, driver) = Endpoint::new(EndpointConfig::default(), None, socket()).unwrap();
+        let driving = tokio::task::spawn_local(driver.run());
+        let connection = own.connect(client_config(), server.local_addr(), SERVER_NAME).unwrap();
+        connection.connected().await.unwrap();
+        driving.abort();
+        assert_eq!(connection.closed().await, ConnectionError::LocallyClosed);
+        assert!(own.accept().await.is_none());
     });
 }
 
@@ -258,12 +299,29 @@ fn newcomers_are_refused_asked_for_proof_or_ignored_as_is_decided() {
         client.connect(endpoint.local_addr(), SERVER_NAME).unwrap().await.unwrap();
         until(|| come.try_recv().ok()).await;
 
-        let (endpoint, _come) = server(|incoming| {
+        let (dropped, drops) = channel();
+        let (endpoint, _come) = server(move |incoming| {
             drop(incoming);
+            dropped.send(()).unwrap();
             None
         });
-        let ignored = client.connect(endpoint.local_addr(), SERVER_NAME).unwrap();
-        assert!(tokio::time::timeout(Duration::from_millis(300), ignored).await.is_err());
+        let mut ignored = client.connect(endpoint.local_addr(), SERVER_NAME).unwrap();
+        let answered = tokio::select! {
+            answered = &mut ignored => Some(answered),
+            () = until(|| drops.try_recv().ok()) => None,
+        };
+        assert!(answered.is_none(), "{answered:?}");
+
+        // One who was let to the door before it was closed stands outside.
+        let (late, lates) = channel();
+        let (other, _come) = server(move |incoming| {
+            late.send(incoming).unwrap();
+            None
+        });
+        let _waits = client.connect(other.local_addr(), SERVER_NAME).unwrap();
+        let incoming = until(|| lates.try_recv().ok()).await;
+        other.close(VarInt::from_u32(0), b"");
+        assert_eq!(incoming.accept().err(), Some(ConnectionError::LocallyClosed));
     });
 }
 
@@ -271,11 +329,33 @@ fn newcomers_are_refused_asked_for_proof_or_ignored_as_is_decided() {
 fn noise_makes_no_connection_and_no_panic() {
     run(async {
         let (endpoint, come) = server(Some);
+        // A true first packet, of which something is changed or cut off.
+        let catcher = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        catcher.set_nonblocking(true).unwrap();
+        let client = quinn_client();
+        let _waits = client.connect(catcher.local_addr().unwrap(), SERVER_NAME).unwrap();
+        let mut bytes = [0; 2_000];
+        let length = until(|| catcher.recv(&mut bytes).ok()).await;
+        let first = &bytes[..length];
+        assert_eq!((first[0] & 0xF0, 1_200 <= length), (0xC0, true), "a first packet");
+
         let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-        for length in 0..1_400_usize {
-            let noise: Vec<u8> = (0..length).map(|at| (at * length % 255) as u8).collect();
-            socket.send_to(&noise, endpoint.local_addr()).unwrap();
+        let send = |bytes: &[u8]| socket.send_to(bytes, endpoint.local_addr()).unwrap();
+        for at in 0..length {
+            let mut changed = first.to_vec();
+            changed[at] ^= 1 << (at % 8);
+            send(&changed);
+            send(&first[..at]);
+            let mut noise: Vec<u8> = (0..at).map(|it| (it * 167 + at * 59) as u8).collect();
+            if let Some(head) = noise.first_mut() {
+                *head = (at % 256) as u8;
+            }
+            send(&noise);
+            if at % 64 == 0 {
+                tokio::task::yield_now().await;
+            }
         }
+        assert!(endpoint.0.lock().replies.len() <= REPLIES_MAX);
         // Those who mean it come in all the same.
         let (_own, connection) = connect(&endpoint).await;
         until(|| come.try_recv().ok()).await;
