@@ -7,6 +7,8 @@
 
 #[path = "power/diary.rs"]
 mod diary;
+#[path = "power/lengths.rs"]
+mod lengths;
 #[path = "power/victim.rs"]
 mod victim;
 
@@ -26,8 +28,14 @@ use victim::{VICTIM, options};
 /// Cuts in the suite.
 const ROUNDS: u64 = 30;
 
+/// What is said of batches that were acknowledged and are not there.
+const LOST: &str = "were acknowledged, the database ends at";
+
 /// Cuts on the same database, one after another, before a new one begins.
 const CUTS_EACH: u64 = 10;
+
+/// What the harness writes before the first line of a victim.
+const HARNESS: &str = "test victim::victim ... ";
 
 /// Cuts in which a disk that lies has to be found out.
 const LIES_MAX: u64 = 20;
@@ -41,6 +49,24 @@ struct Acknowledged {
     troubles: u64,
 }
 
+impl Acknowledged {
+    /// Takes in a line of what the victim says.
+    fn hear(&mut self, line: &str) -> Result<()> {
+        // The harness says which test runs before the victim's first word, on the same line.
+        let said = line.strip_prefix(HARNESS).unwrap_or(line);
+        if let Some(at) = said.find("wrong: ") {
+            bail!("{}", &said[at..]);
+        }
+        match *said.split_whitespace().collect::<Vec<_>>() {
+            ["durable", number] => self.durable = number.parse()?,
+            ["erased", person] => self.erased.push(person.parse()?),
+            ["trouble", ..] => self.troubles += 1,
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
 /// Lets a process write to the disk until its power goes; adds to what was acknowledged.
 fn cut_power(power: &Power, plan: &Plan, known: &mut Acknowledged) -> Result<()> {
     let mut command = Command::new(std::env::current_exe()?);
@@ -50,14 +76,7 @@ fn cut_power(power: &Power, plan: &Plan, known: &mut Acknowledged) -> Result<()>
     let mut child = command.spawn().context("start the victim")?;
     let lines = BufReader::new(child.stdout.take().context("its words")?).lines();
     for line in lines.map_while(std::io::Result::ok) {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        match *words {
-            [.., "durable", number] => known.durable = number.parse()?,
-            ["erased", person] => known.erased.push(person.parse()?),
-            ["trouble", ..] => known.troubles += 1,
-            ["wrong", ..] => bail!("{line}"),
-            _ => {}
-        }
+        known.hear(&line)?;
     }
     let status = child.wait()?;
     ensure!(status.code() == Some(CUT_EXIT), "{plan:?}: the victim ended with {status}");
@@ -68,11 +87,7 @@ fn cut_power(power: &Power, plan: &Plan, known: &mut Acknowledged) -> Result<()>
 fn check(world: &Path, known: &Acknowledged) -> Result<u64> {
     let store = SledStore::open(world, options(), &mut |_, _| {}).context("open the world")?;
     let durable = store.durable().0;
-    ensure!(
-        known.durable <= durable,
-        "{} were acknowledged, the database ends at {durable}",
-        known.durable
-    );
+    ensure!(known.durable <= durable, "{} {LOST} {durable}", known.durable);
     Diary::up_to(durable).check(&store, &known.erased)?;
     let report = store.verify(&mut |_, _| {})?;
     ensure!(report.is_sound(), "{:?}", report.problems);
@@ -98,6 +113,20 @@ fn plan(dice: &mut Dice) -> Plan {
 
 fn rounds() -> u64 {
     std::env::var("ECUMENE_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(ROUNDS)
+}
+
+#[test]
+fn what_the_victim_says_is_heard() -> Result<()> {
+    let mut known = Acknowledged::default();
+    let lines = ["test victim::victim ... durable 3", "trouble the disk is full", "erased 7"];
+    for line in lines.into_iter().chain(["", "running 1 test", "durable 6"]) {
+        known.hear(line)?;
+    }
+    ensure!((known.durable, known.troubles) == (6, 1) && known.erased == [7], "{known:?}");
+    for line in ["wrong: batch 9 was given number 8", "test victim::victim ... wrong: it is shut"] {
+        ensure!(known.hear(line).is_err(), "`{line}` goes unheard");
+    }
+    Ok(())
 }
 
 #[test]
@@ -171,9 +200,10 @@ fn a_disk_that_lies_is_found_out() -> Result<()> {
         let mut known = Acknowledged::default();
         let plan = Plan { seed: world, cut_at: 600, lies: true, ..Plan::default() };
         cut_power(&power, &plan, &mut known)?;
-        if check(&power.root().join("world"), &known).is_err() {
-            return Ok(());
-        }
+        let Err(error) = check(&power.root().join("world"), &known) else { continue };
+        let why = format!("{error:#}");
+        ensure!(why.contains(LOST), "it is found out by something else: {why}");
+        return Ok(());
     }
     bail!("{LIES_MAX} cuts of a disk that lies, and nothing was lost");
 }
