@@ -1,6 +1,8 @@
 //! A world that moves to another port while people are in it: they are told where to go on, and
 //! go on there in the same avatars.
 
+use std::process::{Command, Stdio};
+
 use anyhow::{Context, Result, bail, ensure};
 use protocol::close::CloseCode;
 use protocol::ids::EntityId;
@@ -9,7 +11,7 @@ use protocol::message::ServerMessage;
 use protocol::rules::{Act, Verb, Why};
 use protocol::session::{Answer, Outcome};
 use tests::guest::{Guest, PATIENCE, options, run};
-use tests::process::{ServerProcess, free_ports};
+use tests::process::{ServerProcess, free_ports, plain, text, viewer};
 
 /// Returns the welcome with which somebody's stay goes on elsewhere, and what they were told
 /// before.
@@ -86,6 +88,29 @@ fn a_world_moves_to_another_port_and_everybody_goes_on_there() -> Result<()> {
         ensure!(server.address().port() == port, "{}", server.address());
         Ok(())
     })
+}
+
+#[test]
+fn a_viewer_who_is_sent_to_where_nothing_comes_says_so_when_its_time_is_over() -> Result<()> {
+    let mut server = ServerProcess::start(&[])?;
+    let out = server.folder().path().join("ada.jsonl");
+    let mut command = Command::new(viewer()?);
+    command.args(["--headless", "--seconds", "5", "--name", "Ada"]);
+    command.args(["--connect", &server.address().to_string()]);
+    command.args(["--server-key", &server.key().to_string()]).arg("--out").arg(&out);
+    let ada = plain(&mut command).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    while !std::fs::read_to_string(&out).is_ok_and(|lines| lines.contains("welcome")) {
+        std::thread::sleep(std::time::Duration::from_millis(25));
+    }
+    let (port, _) = free_ports()?;
+    server.ask(&["stop", "--redirect", &format!("127.0.0.1:{port}")])?;
+    ensure!(server.ends()?.success(), "it stopped in good order");
+    let output = ada.wait_with_output()?;
+    let (lines, said) = (std::fs::read_to_string(&out)?, text(&output.stderr));
+    ensure!(output.status.code() == Some(11), "{}: {said}\n{lines}", output.status);
+    ensure!(said.contains("no connection: "), "{said}");
+    ensure!(lines.contains(r#""outcome":"lost""#), "{lines}");
+    Ok(())
 }
 
 #[test]
