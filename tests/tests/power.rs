@@ -20,13 +20,14 @@ use anyhow::{Context, Result, bail, ensure};
 use server::io::store::SledStore;
 use server::store::Store;
 use tests::dice::Dice;
+use tests::measure::rounds;
 use tests::power::{CUT_EXIT, Plan, Power};
 
 use diary::Diary;
 use victim::{VICTIM, options};
 
 /// Cuts in the suite.
-const ROUNDS: u64 = 30;
+const ROUNDS: u32 = 30;
 
 /// What is said of batches that were acknowledged and are not there.
 const LOST: &str = "were acknowledged, the database ends at";
@@ -45,7 +46,7 @@ const LIES_MAX: u64 = 20;
 struct Acknowledged {
     durable: u64,
     erased: Vec<u64>,
-    /// Times that it was told that the store cannot write.
+    /// Writes that the store refused, each tried again until it did not.
     troubles: u64,
 }
 
@@ -111,10 +112,6 @@ fn plan(dice: &mut Dice) -> Plan {
     plan
 }
 
-fn rounds() -> u64 {
-    std::env::var("ECUMENE_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(ROUNDS)
-}
-
 #[test]
 fn what_the_victim_says_is_heard() -> Result<()> {
     let mut known = Acknowledged::default();
@@ -131,7 +128,7 @@ fn what_the_victim_says_is_heard() -> Result<()> {
 
 #[test]
 fn nothing_acknowledged_is_lost_when_the_power_is_cut() -> Result<()> {
-    let rounds = rounds();
+    let rounds = u64::from(rounds(ROUNDS));
     let (mut batches, mut troubles, mut taken_back) = (0, 0, 0);
     let mut left = rounds;
     for world in 0.. {
@@ -158,7 +155,7 @@ fn nothing_acknowledged_is_lost_when_the_power_is_cut() -> Result<()> {
     }
     println!(
         "{rounds} power cuts, {batches} batches kept, 0 acknowledged ones lost, every database \
-         opened and verified; {taken_back} sectors taken back, {troubles} times a full disk"
+         opened and verified; {taken_back} sectors taken back, {troubles} writes refused"
     );
     assert!(rounds < batches && 0 < taken_back, "the cuts took something back");
     Ok(())
@@ -175,7 +172,7 @@ fn sectors_dropped(report: &str) -> u64 {
 fn a_sync_that_fails_loses_nothing_acknowledged() -> Result<()> {
     let mut dice = Dice(5);
     let mut failed = 0;
-    for round in 0..rounds().div_ceil(5) {
+    for round in 0..rounds(ROUNDS).div_ceil(5) {
         let power = Power::make()?;
         let mut known = Acknowledged::default();
         for cut in 0..3 {
