@@ -10,10 +10,11 @@ use client_viewer::io::headless::decode_ground;
 use protocol::ids::{EntityId, PersonId};
 use protocol::input::{Input, RUN};
 use protocol::io::{Client, ClientEvent, ConnectError, ConnectOptions, Identity, View};
+use protocol::message::ServerMessage;
 use protocol::message::common::Audience;
 use protocol::message::server::Being;
 use protocol::replica::Entity;
-use protocol::rules::{Act, KindId, Thing, Why};
+use protocol::rules::{Act, KindId, Thing, Verb, Why};
 use protocol::session::Answer;
 use protocol::units::{Position, Yaw};
 use protocol::utterance::Utterance;
@@ -28,6 +29,10 @@ const LOOK: Duration = Duration::from_millis(25);
 
 /// Until the server knows that somebody stands, and they are at rest.
 const STOPPING: Duration = Duration::from_millis(300);
+
+/// How often one tries what needs ground, and how long one waits before trying again.
+const GROUND_LOOKS: u32 = 100;
+const GROUND_LOOK: Duration = Duration::from_millis(100);
 
 /// Looks without getting anywhere after which a walker steps aside.
 const STUCK_LOOKS: u32 = 12;
@@ -321,6 +326,79 @@ impl Guest {
         self.until(&format!("hearing `{text}`"), |view| has_heard(view, text).then_some(())).await
     }
 
+    /// Takes an apple that lies near; returns it.
+    ///
+    /// # Errors
+    /// When there is none, or it cannot be taken.
+    pub async fn take_apple(&self) -> Result<EntityId> {
+        let (apple, at) = self.nearest("apple").await?;
+        self.go_to(at, 60).await?;
+        self.does(Act::on(Verb::Take, apple)).await?;
+        Ok(self.held("apple").await?.id)
+    }
+
+    /// Does something where the ground may still be on its way.
+    ///
+    /// # Errors
+    /// When it is refused for anything else, or no ground comes.
+    pub async fn does_on_new_ground(&self, act: Act) -> Result<()> {
+        self.does_at_last(act, |why| matches!(why, Why::NoRoom)).await
+    }
+
+    /// Does something in a region that was lost, as soon as it has begun anew and has its ground.
+    ///
+    /// # Errors
+    /// When it is refused for anything else, or the region does not come back.
+    pub async fn does_once_it_is_back(&self, act: Act) -> Result<()> {
+        self.does_at_last(act, |why| matches!(why, Why::NoRoom | Why::Interrupted)).await
+    }
+
+    async fn does_at_last(&self, act: Act, is_passing: fn(&Why) -> bool) -> Result<()> {
+        let mut last = None;
+        for _ in 0..GROUND_LOOKS {
+            match self.act(act.clone()).await? {
+                Answer::Done { .. } => return Ok(()),
+                Answer::Refused(why) if is_passing(&why) => last = Some(why),
+                answer @ (Answer::Refused(_) | Answer::Unknown) => bail!("{act:?}: {answer:?}"),
+            }
+            tokio::time::sleep(GROUND_LOOK).await;
+        }
+        bail!("{act:?} is not done in the end: {last:?}")
+    }
+
+    /// Checks that nothing befell their connection since they were looked at last.
+    ///
+    /// # Errors
+    /// What befell it.
+    pub fn noticed_nothing(&mut self) -> Result<()> {
+        while let Some(event) = self.client.try_event() {
+            ensure!(!befalls(&event), "{event:?}");
+        }
+        let lost = self.client.look(|view| view.events_lost);
+        ensure!(lost == 0, "{lost} events were not looked at in time");
+        Ok(())
+    }
+
+    /// As [`Self::noticed_nothing`]; checks as well that somebody or something was in view all the
+    /// while, and was not announced anew.
+    ///
+    /// # Errors
+    /// What befell the connection, or the view.
+    pub fn kept_in_view(&mut self, whom: EntityId) -> Result<()> {
+        while let Some(event) = self.client.try_event() {
+            ensure!(!befalls(&event), "{event:?}");
+            if let ClientEvent::Said(message) = &event
+                && let ServerMessage::Announce(announce) = &**message
+            {
+                let is_new = announce.appear.iter().any(|appear| appear.entity == whom);
+                ensure!(!is_new, "{whom} is announced anew: {announce:?}");
+            }
+        }
+        let is_there = self.client.look(|view| view.replica.entity(whom).is_some());
+        ensure!(is_there, "{whom} is not in view any more, {}", self.client.look(shown));
+        self.noticed_nothing()
+    }
+
     /// Waits for the end of the session and returns how it ended.
     ///
     /// # Errors
@@ -337,6 +415,18 @@ impl Guest {
         };
         let ended = tokio::time::timeout(PATIENCE, end).await.context("the session goes on")?;
         ended.context("the session ended without a word")
+    }
+}
+
+/// Whether an event is something that people would rather not have met with. A change of pace may
+/// be this machine's doing: others test beside.
+fn befalls(event: &ClientEvent) -> bool {
+    match event {
+        ClientEvent::Said(message) => {
+            matches!(**message, ServerMessage::Stopping(_) | ServerMessage::Farewell(_))
+        }
+        ClientEvent::Begun { .. } | ClientEvent::Ground { .. } => false,
+        ClientEvent::Resumed(_) | ClientEvent::Interrupted { .. } | ClientEvent::Ended(_) => true,
     }
 }
 

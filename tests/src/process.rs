@@ -1,8 +1,9 @@
 //! A real server process: started on free ports and a folder of its own, killed without warning,
 //! started again on the same files.
 //!
-//! Also processes that run shards for it. It runs the binary that lies beside the tests, building it first if it is older than the
-//! library they link. `ECUMENE_BIN` names another one. What clients do to it is the tests'.
+//! Also processes that run shards for it. It runs the binary that lies beside the tests, building
+//! it first if it is older than the library they link. `ECUMENE_BIN` names another one. What
+//! clients do to it is the tests'.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -25,6 +26,10 @@ const START: Duration = Duration::from_secs(30);
 
 /// How long a stop in good order may take.
 const STOP: Duration = Duration::from_secs(20);
+
+/// How often one looks where a region runs, and how long one waits before looking again.
+const PLACE_LOOKS: u32 = 200;
+const PLACE_LOOK: Duration = Duration::from_millis(50);
 
 /// Lines of its log that are kept for the message of a failed test.
 const LOG_LINES_MAX: usize = 60;
@@ -297,11 +302,63 @@ impl ServerProcess {
     /// # Errors
     /// When it fails, with what it said.
     pub fn ask(&self, arguments: &[&str]) -> Result<String> {
-        let output = self.command(arguments)?;
-        let (out, err) = (text(&output.stdout), text(&output.stderr));
-        ensure!(output.status.success(), "{arguments:?}: {}\n{out}{err}", output.status);
-        Ok(out)
+        ask(self.folder.path(), arguments)
     }
+
+    /// As [`Self::ask`], on a thread of its own: whoever lives on this one goes on meanwhile.
+    ///
+    /// # Errors
+    /// As [`Self::ask`].
+    pub async fn ask_beside(&self, arguments: &[&str]) -> Result<String> {
+        let folder = Arc::clone(&self.folder);
+        let arguments: Vec<String> = arguments.iter().map(|&word| word.to_owned()).collect();
+        let asked = tokio::task::spawn_blocking(move || {
+            let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+            ask(folder.path(), &arguments)
+        });
+        asked.await.context("ask the server")?
+    }
+
+    /// Mints a token, such as one for `--shards` or `--role admin`; returns it.
+    ///
+    /// # Errors
+    /// As [`Self::ask`].
+    pub fn mint(&self, what: &[&str]) -> Result<String> {
+        let minted = self.ask(&[&["token", "mint"], what].concat())?;
+        Ok(minted.lines().next().context("a token")?.to_owned())
+    }
+
+    /// Returns where a region runs, as operators are shown it: `here` or an address; nothing before
+    /// they are shown anything.
+    ///
+    /// # Errors
+    /// As [`Self::ask`].
+    pub async fn place(&self, region: &str) -> Result<String> {
+        let shards = self.ask_beside(&["shards"]).await?;
+        let line = shards.lines().find(|line| line.split_whitespace().next() == Some(region));
+        Ok(line.and_then(|line| line.split_whitespace().last()).unwrap_or_default().to_owned())
+    }
+
+    /// Waits until a region runs where it should.
+    ///
+    /// # Errors
+    /// When it does not after many looks, with the log; or as [`Self::ask`].
+    pub async fn runs_at(&self, region: &str, is_right: impl Fn(&str) -> bool) -> Result<()> {
+        for _ in 0..PLACE_LOOKS {
+            if is_right(&self.place(region).await?) {
+                return Ok(());
+            }
+            tokio::time::sleep(PLACE_LOOK).await;
+        }
+        bail!("region {region} runs at {}; log:\n{}", self.place(region).await?, self.log())
+    }
+}
+
+fn ask(folder: &Path, arguments: &[&str]) -> Result<String> {
+    let output = command(folder, arguments)?;
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    ensure!(output.status.success(), "{arguments:?}: {}\n{out}{err}", output.status);
+    Ok(out)
 }
 
 /// A process that runs shards for a server.

@@ -17,6 +17,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
+use crate::dice::Dice;
+
 /// Datagrams on their way at once: 1,000 clients, 60 a second both ways, a quarter second.
 const UNDER_WAY_MAX: usize = 32_768;
 
@@ -57,14 +59,14 @@ pub struct Fate {
 #[derive(Clone, Debug)]
 pub struct Weather {
     impairment: Impairment,
-    seed: u64,
+    dice: Dice,
 }
 
 impl Weather {
     /// Returns the weather of a seed.
     #[must_use]
     pub const fn new(impairment: Impairment, seed: u64) -> Self {
-        Self { impairment, seed }
+        Self { impairment, dice: Dice(seed) }
     }
 
     /// Returns what becomes of the next datagram.
@@ -73,7 +75,7 @@ impl Weather {
         let (lost, twice, overtakes) = (self.permille(), self.permille(), self.permille());
         let spread_us = 2_000 * u64::from(jitter_ms);
         let mut under_way = || {
-            let more_us = self.draw() % (spread_us + 1);
+            let more_us = self.dice.below(spread_us + 1);
             (1_000 * u64::from(delay_ms) + more_us).saturating_sub(spread_us / 2)
         };
         let (first_us, second_us) = (under_way(), under_way());
@@ -87,15 +89,7 @@ impl Weather {
     }
 
     fn permille(&mut self) -> u32 {
-        u32::try_from(self.draw() % 1_000).unwrap_or(0)
-    }
-
-    /// A stream of random numbers (`SplitMix64`).
-    const fn draw(&mut self) -> u64 {
-        self.seed = self.seed.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mixed = (self.seed ^ (self.seed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ (mixed >> 31)
+        u32::try_from(self.dice.below(1_000)).unwrap_or(0)
     }
 }
 
@@ -104,9 +98,6 @@ impl Weather {
 struct Controls {
     is_cut: AtomicBool,
     forged_permille: AtomicU32,
-    forged: AtomicU64,
-    forged_bytes: AtomicU64,
-    lured_bytes: AtomicU64,
     bindings: AtomicU32,
     carried: AtomicU64,
     lost: AtomicU64,
@@ -119,6 +110,7 @@ pub struct Relay {
     controls: Arc<Controls>,
     stop: Option<mpsc::Sender<()>>,
     thread: Option<std::thread::JoinHandle<()>>,
+    forger: Arc<Forger>,
 }
 
 impl Drop for Relay {
@@ -149,7 +141,9 @@ impl Relay {
         };
         let (stop, mut stopped) = mpsc::channel(1);
         let weather = [Weather::new(impairment, seed), Weather::new(impairment, !seed)];
-        let network = Network::new(front, server, weather, Arc::clone(&controls));
+        let forger = Arc::new(Forger::towards(server)?);
+        let network =
+            Network::new(front, server, weather, (Arc::clone(&controls), Arc::clone(&forger)));
         let thread = std::thread::Builder::new().name("relay".into()).spawn(move || {
             runtime.block_on(async move {
                 tokio::select! {
@@ -158,7 +152,7 @@ impl Relay {
                 }
             });
         })?;
-        Ok(Self { address, controls, stop: Some(stop), thread: Some(thread) })
+        Ok(Self { address, controls, stop: Some(stop), thread: Some(thread), forger })
     }
 
     /// Returns where clients connect instead of to the server.
@@ -183,12 +177,13 @@ impl Relay {
         self.controls.forged_permille.store(permille, Ordering::Relaxed);
     }
 
-    /// Returns how many datagrams and bytes that one sent, and how many bytes the server sent there.
+    /// Returns how many datagrams and bytes that one sent, and how many bytes came back for them.
     #[must_use]
     pub fn forged(&self) -> (u64, u64, u64) {
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let Controls { forged, forged_bytes, lured_bytes, .. } = &*self.controls;
-        (count(forged), count(forged_bytes), count(lured_bytes))
+        let Forger { sent, sent_bytes, lured_bytes, .. } = &*self.forger;
+        self.forger.read_mail();
+        (count(sent), count(sent_bytes), count(lured_bytes))
     }
 
     /// Returns how many datagrams were carried, and how many were lost.
@@ -222,6 +217,46 @@ impl Drop for Port {
     }
 }
 
+/// Somebody who sends clients' datagrams from an address that is not theirs, and counts what comes
+/// back for it.
+#[derive(Debug)]
+struct Forger {
+    socket: std::net::UdpSocket,
+    sent: AtomicU64,
+    sent_bytes: AtomicU64,
+    lured_bytes: AtomicU64,
+}
+
+impl Forger {
+    fn towards(server: SocketAddr) -> Result<Self> {
+        let socket =
+            std::net::UdpSocket::bind("127.0.0.1:0").context("open the forger's socket")?;
+        socket.connect(server)?;
+        socket.set_nonblocking(true)?;
+        let [sent, sent_bytes, lured_bytes] = Default::default();
+        Ok(Self { socket, sent, sent_bytes, lured_bytes })
+    }
+
+    fn send(&self, bytes: &[u8]) {
+        self.read_mail();
+        match self.socket.send(bytes) {
+            Ok(_) => {
+                self.sent.fetch_add(1, Ordering::Relaxed);
+                self.sent_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+            }
+            Err(error) => tracing::debug!(%error, "not forged"),
+        }
+    }
+
+    /// Counts what came for it.
+    fn read_mail(&self) {
+        let mut mail = vec![0; DATAGRAM_BYTES_MAX];
+        while let Ok(length) = self.socket.recv(&mut mail) {
+            self.lured_bytes.fetch_add(length as u64, Ordering::Relaxed);
+        }
+    }
+}
+
 struct Network {
     front: UdpSocket,
     server: SocketAddr,
@@ -232,7 +267,7 @@ struct Network {
     /// When the newest datagram of each way is due, which none behind it may pass.
     newest: [Option<Instant>; 2],
     sent: u64,
-    forger: Option<Arc<UdpSocket>>,
+    forger: Arc<Forger>,
     forged: Weather,
     arrived: mpsc::Receiver<(SocketAddr, Vec<u8>)>,
     arrive: mpsc::Sender<(SocketAddr, Vec<u8>)>,
@@ -243,7 +278,7 @@ impl Network {
         front: UdpSocket,
         server: SocketAddr,
         weather: [Weather; 2],
-        controls: Arc<Controls>,
+        (controls, forger): (Arc<Controls>, Arc<Forger>),
     ) -> Self {
         let (arrive, arrived) = mpsc::channel(ARRIVED_MAX);
         Self {
@@ -255,7 +290,7 @@ impl Network {
             under_way: BinaryHeap::new(),
             newest: [None; 2],
             sent: 0,
-            forger: None,
+            forger,
             forged: Weather::new(Impairment::default(), 0),
             arrived,
             arrive,
@@ -325,30 +360,10 @@ impl Network {
             self.ports.insert(client, port);
         }
         if self.forged.permille() < self.controls.forged_permille.load(Ordering::Relaxed) {
-            self.forge(bytes).await?;
+            self.forger.send(bytes);
         }
         let port = self.ports.get(&client).context("opened just now")?;
         Ok(port.socket.send(bytes).await?)
-    }
-
-    /// Sends a client's datagram from an address that is not theirs, whose mail nobody reads.
-    async fn forge(&mut self, bytes: &[u8]) -> Result<()> {
-        let forger = match &self.forger {
-            Some(forger) => Arc::clone(forger),
-            None => {
-                let socket = UdpSocket::bind("127.0.0.1:0").await?;
-                socket.connect(self.server).await?;
-                Arc::clone(self.forger.insert(Arc::new(socket)))
-            }
-        };
-        let mut mail = vec![0; DATAGRAM_BYTES_MAX];
-        while let Ok(length) = forger.try_recv(&mut mail) {
-            self.controls.lured_bytes.fetch_add(length as u64, Ordering::Relaxed);
-        }
-        forger.send(bytes).await?;
-        self.controls.forged.fetch_add(1, Ordering::Relaxed);
-        self.controls.forged_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-        Ok(())
     }
 
     async fn open(&self, client: SocketAddr, binding: u32) -> Result<Port> {

@@ -1,6 +1,6 @@
 //! The simulator: whole worlds in one thread, with faults, from a seed.
 //!
-//! - [`stream`], [`queue`]: chance and time. [`plan`]: what goes wrong when.
+//! - [`queue`]: time. [`plan`]: what goes wrong when.
 //! - [`scene`]: what the world is like. [`walker`], [`wish`]: its clients.
 //! - [`host`]: the server's pure cores in the gateway's order. [`process`]: those that run shards.
 //! - [`network`]: the ways between.
@@ -17,7 +17,6 @@ pub mod plan;
 pub mod process;
 pub mod queue;
 pub mod scene;
-pub mod stream;
 pub mod tally;
 pub mod truth;
 pub mod walker;

@@ -10,7 +10,7 @@ mod world;
 use protocol::rules::{Act, Args, Portion, Verb, Why};
 use protocol::units::{Position, Yaw};
 use server::region::Change;
-use tests::sim::stream::Stream;
+use tests::dice::Dice;
 use world::{World, thing_id};
 
 /// A minute of world time.
@@ -69,7 +69,7 @@ fn a_shard_that_moves_to_another_process_goes_on_to_the_byte() {
 #[test]
 fn a_world_that_is_split_and_merged_all_the_time_loses_nothing_and_shows_no_border() {
     let mut world = World::new(13);
-    let mut chance = Stream::new(13);
+    let mut chance = Dice(13);
     for tick in 0..TICKS {
         world.tick();
         if tick % 7 == 3 {

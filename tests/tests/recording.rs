@@ -13,7 +13,6 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use protocol::message::common::Audience;
 use protocol::rules::{Act, Verb};
-use protocol::session::Answer;
 use protocol::units::Position;
 use server::recording::replay::{Report, Stop, replay};
 use server::recording::{BadRecording, Reader, Record, Sheet, end};
@@ -60,25 +59,13 @@ async fn play(server: &ServerProcess) -> Result<(Guest, Guest)> {
     Ok((ada, ben))
 }
 
-/// Does something in a region that was lost, as soon as it has begun anew and has its ground.
-async fn does_once_it_is_back(guest: &Guest, act: Act) -> Result<()> {
-    for _ in 0..100 {
-        if let Answer::Done { .. } = guest.act(act.clone()).await? {
-            return Ok(());
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    bail!("{act:?} is not done")
-}
-
 #[test]
 fn a_recorded_world_is_made_again_step_by_step() -> Result<()> {
     run(async {
         let (mut server, file) = recorded(&[])?;
         let mode = fs::metadata(&file)?.permissions().mode() & 0o777;
         assert_eq!(mode, 0o600, "it is for its owner alone");
-        let minted = server.ask(&["token", "mint", "--shards"])?;
-        let token = minted.lines().next().context("a token")?.to_owned();
+        let token = server.mint(&["--shards"])?;
         let (ada, _ben) = play(&server).await?;
         let mut other = ShardProcess::start(&server, &token, MIDDLE)?;
         other.says("running the shard of region 4")?;
@@ -94,7 +81,7 @@ fn a_recorded_world_is_made_again_step_by_step() -> Result<()> {
         other.says("running the shard of region 4")?;
         other.kill_9()?;
         let held = ada.held("apple").await?;
-        does_once_it_is_back(&ada, Act::on(Verb::Drop, held.id)).await?;
+        ada.does_once_it_is_back(Act::on(Verb::Drop, held.id)).await?;
         assert!(server.stop()?.success());
 
         let (report, stop) = replayed(&file)?;

@@ -1,15 +1,16 @@
 //! A world that moves to another port while people are in it: they are told where to go on, and
 //! go on there in the same avatars.
 
+use std::process::{Command, Stdio};
+
 use anyhow::{Context, Result, bail, ensure};
 use protocol::close::CloseCode;
-use protocol::ids::EntityId;
 use protocol::io::{Client, ClientEvent, ConnectOptions};
 use protocol::message::ServerMessage;
-use protocol::rules::{Act, Verb, Why};
-use protocol::session::{Answer, Outcome};
+use protocol::rules::{Act, Verb};
+use protocol::session::Outcome;
 use tests::guest::{Guest, PATIENCE, options, run};
-use tests::process::{ServerProcess, free_ports};
+use tests::process::{ServerProcess, free_ports, plain, text, viewer};
 
 /// Returns the welcome with which somebody's stay goes on elsewhere, and what they were told
 /// before.
@@ -32,20 +33,6 @@ async fn goes_on(guest: &mut Guest) -> Result<(bool, Vec<String>)> {
     };
     let resumed = tokio::time::timeout(2 * PATIENCE, resumed).await;
     Ok((resumed.context("nobody comes back")??, told))
-}
-
-/// Drops something where the ground may still be on its way.
-async fn drop_on_new_ground(guest: &Guest, thing: EntityId) -> Result<()> {
-    for _ in 0..100 {
-        match guest.act(Act::on(Verb::Drop, thing)).await? {
-            Answer::Done { .. } => return Ok(()),
-            Answer::Refused(Why::NoRoom) => {
-                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-            }
-            answer @ (Answer::Refused(_) | Answer::Unknown) => bail!("{answer:?}"),
-        }
-    }
-    bail!("there is no ground")
 }
 
 #[test]
@@ -79,11 +66,35 @@ fn a_world_moves_to_another_port_and_everybody_goes_on_there() -> Result<()> {
         }
         ensure!(ada.position().is_within(place, 5), "{:?}, not {place:?}", ada.position());
         ensure!(ada.held("apple").await?.id == held.id, "what she held stayed behind");
-        drop_on_new_ground(&ada, held.id).await?;
+        ada.does_on_new_ground(Act::on(Verb::Drop, held.id)).await?;
         ben.until("the apple", |view| view.replica.nearest_of(kind).map(drop)).await?;
         ada.sees("Ben").await?;
         let server = moved.await??;
         ensure!(server.address().port() == port, "{}", server.address());
+        Ok(())
+    })
+}
+
+#[test]
+fn a_viewer_who_is_sent_to_where_nothing_comes_says_so_when_its_time_is_over() -> Result<()> {
+    run(async {
+        let mut server = ServerProcess::start(&[])?;
+        let ben = Guest::join(&server, "Ben").await?;
+        let out = server.folder().path().join("ada.jsonl");
+        let mut command = Command::new(viewer()?);
+        command.args(["--headless", "--seconds", "8", "--name", "Ada"]);
+        command.args(["--connect", &server.address().to_string()]);
+        command.args(["--server-key", &server.key().to_string()]).arg("--out").arg(&out);
+        let ada = plain(&mut command).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        ben.sees("Ada").await?;
+        let (port, _) = free_ports()?;
+        server.ask(&["stop", "--redirect", &format!("127.0.0.1:{port}")])?;
+        ensure!(server.ends()?.success(), "it stopped in good order");
+        let output = ada.wait_with_output()?;
+        let (lines, said) = (std::fs::read_to_string(&out)?, text(&output.stderr));
+        ensure!(output.status.code() == Some(11), "{}: {said}\n{lines}", output.status);
+        ensure!(said.contains("no connection: "), "{said}");
+        ensure!(lines.contains(r#""outcome":"lost""#), "{lines}");
         Ok(())
     })
 }

@@ -1,23 +1,23 @@
 //! Regions that are split, merged and moved while people play in them, by hand and by load.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
-use protocol::capture::{Channel, Record};
-use protocol::delta::FRAME_KIND;
-use protocol::ids::EntityId;
+use protocol::io::View;
+use protocol::io::clock::now_us;
 use protocol::io::tap::Tap;
-use protocol::io::{ClientEvent, View};
-use protocol::message::ServerMessage;
 use protocol::message::common::Audience;
-use protocol::rules::{Act, Verb, Why};
-use protocol::session::Answer;
+use protocol::rules::{Act, Verb};
 use protocol::units::{Position, Yaw};
+use tests::frames::{Frames, came};
 use tests::guest::{Guest, options, run};
 use tests::process::{ServerProcess, ShardProcess, text};
 
 /// Looks, 50 ms apart, until something must have come about.
 const LOOKS: u32 = 300;
+
+/// Three ticks, in which whoever walks is moved.
+const WALKED_US: u64 = 150_000;
 
 /// A world of nine regions of 256 m; the village lies where the quarters of the middle one meet.
 fn world(settings: &[&str]) -> Result<ServerProcess> {
@@ -25,8 +25,8 @@ fn world(settings: &[&str]) -> Result<ServerProcess> {
 }
 
 /// Returns the number and place of every region, as operators are shown them.
-fn regions(server: &ServerProcess) -> Result<Vec<(u32, String)>> {
-    let shown = server.ask(&["shards"])?;
+async fn regions(server: &ServerProcess) -> Result<Vec<(u32, String)>> {
+    let shown = server.ask_beside(&["shards"]).await?;
     let rows = shown.lines().skip(1).map(|line| {
         let mut words = line.split_whitespace();
         let number = words.next().context("a number")?.parse()?;
@@ -42,7 +42,7 @@ async fn until(
 ) -> Result<Vec<(u32, String)>> {
     let mut found = Vec::new();
     for _ in 0..LOOKS {
-        found = regions(server)?;
+        found = regions(server).await?;
         if is_right(&found) {
             return Ok(found);
         }
@@ -62,120 +62,81 @@ fn refused(server: &ServerProcess, arguments: &[&str]) -> Result<String> {
     Ok(text(&output.stderr))
 }
 
-/// Counts frames.
-#[derive(Default)]
-struct Watch(Mutex<usize>);
-
-impl Tap for Watch {
-    fn hear(&self, record: &Record<'_>) {
-        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if record.from_client || record.channel != Channel::Datagram {
-            return;
-        }
-        if let [FRAME_KIND, ..] = record.bytes {
-            *seen += 1;
-        }
+/// Lets two people walk apart or towards each other while an operator's command is carried out,
+/// which both must have got on with; returns what the command says.
+async fn while_walking(
+    server: &ServerProcess,
+    walkers: [(&Guest, Yaw); 2],
+    arguments: &[&str],
+) -> Result<String> {
+    walkers.iter().for_each(|(guest, yaw)| guest.walk(*yaw));
+    for (guest, _) in walkers {
+        let from = guest.position();
+        let is_off =
+            |view: &View| (!view.replica.body().position().is_within(from, 5)).then_some(());
+        guest.until("setting off", is_off).await?;
     }
-}
-
-/// Checks that nothing befell somebody's connection, and that nobody vanished from their view.
-fn noticed_nothing(guest: &mut Guest) -> Result<()> {
-    while let Some(event) = guest.client.try_event() {
-        let is_fine = match &event {
-            ClientEvent::Said(message) => {
-                !matches!(**message, ServerMessage::Stopping(_) | ServerMessage::Farewell(_))
-            }
-            ClientEvent::Begun { .. } | ClientEvent::Ground { .. } => true,
-            ClientEvent::Resumed(_) | ClientEvent::Interrupted { .. } | ClientEvent::Ended(_) => {
-                false
-            }
-        };
-        ensure!(is_fine, "{event:?}");
+    let (before, began_us) = (walkers.map(|(guest, _)| guest.position()), now_us());
+    let said = server.ask_beside(arguments).await?;
+    // Within a tick or two nobody gets anywhere; they walk on until they have.
+    let is_long = WALKED_US < now_us() - began_us;
+    for ((guest, _), before) in walkers.into_iter().zip(before) {
+        let after = guest.position();
+        ensure!(!is_long || after != before, "they stand at {after:?} during {arguments:?}");
+        let is_on =
+            |view: &View| (!view.replica.body().position().is_within(before, 20)).then_some(());
+        guest.until("walking on", is_on).await?;
     }
-    Ok(())
-}
-
-/// Returns how many announcements took something from somebody's view since they were looked at.
-fn vanished(guest: &mut Guest, whom: EntityId) -> usize {
-    let mut count = 0;
-    while let Some(event) = guest.client.try_event() {
-        if let ClientEvent::Said(message) = event
-            && let ServerMessage::Announce(announce) = *message
-        {
-            count += announce.appear.iter().filter(|appear| appear.entity == whom).count();
-        }
-    }
-    count
-}
-
-async fn take_one(guest: &Guest) -> Result<EntityId> {
-    let kind = guest.kind("apple")?;
-    let find = |view: &View| view.replica.nearest_of(kind).map(|entity| entity.id);
-    let apple = guest.until("an apple that lies there", find).await?;
-    let at = guest.client.look(|view| view.replica.entity(apple).map(|it| it.newest().1.position));
-    guest.go_to(at.context("where it lies")?, 60).await?;
-    guest.does(Act::on(Verb::Take, apple)).await?;
-    Ok(guest.held("apple").await?.id)
-}
-
-/// Drops something where the ground may still be on its way.
-async fn drop_on_new_ground(guest: &Guest, thing: EntityId) -> Result<()> {
-    for _ in 0..100 {
-        match guest.act(Act::on(Verb::Drop, thing)).await? {
-            Answer::Done { .. } => return Ok(()),
-            Answer::Refused(Why::NoRoom) => {
-                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-            }
-            answer @ (Answer::Refused(_) | Answer::Unknown) => anyhow::bail!("{answer:?}"),
-        }
-    }
-    anyhow::bail!("there is no ground")
+    walkers.iter().for_each(|(guest, _)| guest.stand());
+    Ok(said)
 }
 
 #[test]
 fn a_region_is_split_and_merged_while_people_walk_and_act_in_it() -> Result<()> {
     run(async {
         let mut server = world(&[])?;
-        let watch = Arc::new(Watch::default());
+        let frames = Arc::new(Frames::default());
         let mut adas = options(&server, "Ada")?;
-        adas.tap = Some(Arc::clone(&watch) as Arc<dyn Tap>);
+        adas.tap = Some(Arc::clone(&frames) as Arc<dyn Tap>);
         let mut ada = Guest::enter(&server, adas).await?;
         let mut ben = Guest::join(&server, "Ben").await?;
-        let (ben_avatar, _) = ada.sees("Ben").await?;
-        let apple = take_one(&ada).await?;
-        ben.go_to(ada.position(), 500).await?;
-        noticed_nothing(&mut ada)?;
-        // Both walk over the middle, where four quarters are to meet, all the while.
+        let (adas, bens) = (ada.avatar(), ada.sees("Ben").await?.0);
+        let apple = ada.take_apple().await?;
+        ben.sees("Ada").await?;
+        ada.noticed_nothing()?;
+        ben.noticed_nothing()?;
+        frames.begin();
+        // Both walk past the well in the middle, where four quarters are to meet, all the while.
         // Four utterances: whoever says more within seconds is told to wait.
         for (round, region) in [(0, "4"), (1, "13")] {
-            ada.walk(Yaw::EAST);
-            let said = server.ask(&["shards", "split", region])?;
+            ada.go_to(Position::new(-200, 0, -400), 60).await?;
+            ben.go_to(Position::new(200, 0, 400), 60).await?;
+            let walkers = [(&ada, Yaw::EAST), (&ben, Yaw::WEST)];
+            let said = while_walking(&server, walkers, &["shards", "split", region]).await?;
             ensure!(said.starts_with(&format!("region {region} is split into ")), "{said}");
             let quarter = said.split_whitespace().next_back().context("a quarter")?.to_owned();
-            ada.stand();
             ben.say(Audience::Nearby, &format!("split {round}")).await?;
             ada.hears(&format!("split {round}")).await?;
-            ada.walk(Yaw::WEST);
-            let said = server.ask(&["shards", "merge", &quarter])?;
+            let walkers = [(&ada, Yaw::WEST), (&ben, Yaw::EAST)];
+            let said = while_walking(&server, walkers, &["shards", "merge", &quarter]).await?;
             ensure!(said.starts_with("merged into region "), "{said}");
-            ada.stand();
             ben.say(Audience::Nearby, &format!("merged {round}")).await?;
             ada.hears(&format!("merged {round}")).await?;
         }
         until(&server, |found| numbers(found) == [0, 1, 2, 3, 5, 6, 7, 8, 18]).await?;
-        ensure!(vanished(&mut ada, ben_avatar) == 0, "Ben was announced anew");
-        noticed_nothing(&mut ben)?;
+        ada.kept_in_view(bens)?;
+        ben.kept_in_view(adas)?;
         // What is held is held, and is put down and taken up in quarters too.
-        server.ask(&["shards", "split", "18"])?;
+        server.ask_beside(&["shards", "split", "18"]).await?;
         ada.does(Act::on(Verb::Drop, apple)).await?;
         ben.until("the apple", |view| view.replica.entity(apple).map(drop)).await?;
-        server.ask(&["shards", "merge", "19"])?;
+        server.ask_beside(&["shards", "merge", "19"]).await?;
         ada.does(Act::on(Verb::Take, apple)).await?;
-        noticed_nothing(&mut ada)?;
-        noticed_nothing(&mut ben)?;
-        ensure!(100 < *watch.0.lock().unwrap_or_else(PoisonError::into_inner), "frames came");
+        ada.kept_in_view(bens)?;
+        ben.kept_in_view(adas)?;
+        came(frames.missing(), 100)?;
         // A restart goes by the last division.
-        server.ask(&["shards", "split", "23"])?;
+        server.ask_beside(&["shards", "split", "23"]).await?;
         let is_split = |found: &[(u32, String)]| found.len() == 12 && found[11].0 == 27;
         let before = numbers(&until(&server, is_split).await?);
         // What a client is told after it is on disk, and so is what was written before.
@@ -193,17 +154,16 @@ fn a_region_is_split_and_merged_while_people_walk_and_act_in_it() -> Result<()> 
 fn quarters_run_where_the_whole_ran_move_and_outlive_their_process() -> Result<()> {
     run(async {
         let server = world(&[])?;
-        let token = server.ask(&["token", "mint", "--shards"])?;
-        let token = token.lines().next().context("a token")?;
+        let token = server.mint(&["--shards"])?;
         let mut ada = Guest::join(&server, "Ada").await?;
         let mut ben = Guest::join(&server, "Ben").await?;
-        let apple = take_one(&ada).await?;
-        let mut other = ShardProcess::start(&server, token, "4")?;
+        let apple = ada.take_apple().await?;
+        let mut other = ShardProcess::start(&server, &token, "4")?;
         other.says("running the shard of region 4")?;
         let is_there = |place: &str| place.starts_with("127.0.0.1:");
         let found = until(&server, |found| found.iter().any(|(_, at)| is_there(at))).await?;
         let place = &found.iter().find(|(number, _)| *number == 4).context("it")?.1;
-        server.ask(&["shards", "split", "4"])?;
+        server.ask_beside(&["shards", "split", "4"]).await?;
         let all_there = |found: &[(u32, String)]| {
             found.len() == 12 && found.iter().filter(|(_, at)| is_there(at)).count() == 4
         };
@@ -212,33 +172,33 @@ fn quarters_run_where_the_whole_ran_move_and_outlive_their_process() -> Result<(
         ada.go_to(Position::new(800, 0, 800), 150).await?;
         ada.does(Act::on(Verb::Drop, apple)).await?;
         // One comes home and goes back.
-        server.ask(&["shards", "move", "9", "here"])?;
+        server.ask_beside(&["shards", "move", "9", "here"]).await?;
         until(&server, |found| found.iter().any(|(number, at)| *number == 9 && at == "here"))
             .await?;
-        server.ask(&["shards", "move", "9", place])?;
+        server.ask_beside(&["shards", "move", "9", place]).await?;
         until(&server, all_there).await?;
         ben.say(Audience::Nearby, "moved").await?;
         ada.hears("moved").await?;
         // Quarters in another process are merged at home.
-        let said = server.ask(&["shards", "merge", "10"])?;
+        let said = server.ask_beside(&["shards", "merge", "10"]).await?;
         ensure!(said == "merged into region 13\n", "{said}");
         until(&server, |found| found.len() == 9 && found.iter().all(|(_, at)| at == "here"))
             .await?;
-        server.ask(&["shards", "split", "13"])?;
+        server.ask_beside(&["shards", "split", "13"]).await?;
         for region in ["14", "15", "16", "17"] {
-            server.ask(&["shards", "move", region, place])?;
+            server.ask_beside(&["shards", "move", region, place]).await?;
         }
         until(&server, all_there).await?;
         ada.does(Act::on(Verb::Take, apple)).await?;
-        noticed_nothing(&mut ada)?;
-        noticed_nothing(&mut ben)?;
+        ada.noticed_nothing()?;
+        ben.noticed_nothing()?;
         other.kill_9()?;
         until(&server, |found| found.len() == 12 && found.iter().all(|(_, at)| at == "here"))
             .await?;
-        drop_on_new_ground(&ada, apple).await?;
+        ada.does_on_new_ground(Act::on(Verb::Drop, apple)).await?;
         ben.until("the apple", |view| view.replica.entity(apple).map(drop)).await?;
-        noticed_nothing(&mut ada)?;
-        noticed_nothing(&mut ben)
+        ada.noticed_nothing()?;
+        ben.noticed_nothing()
     })
 }
 
@@ -268,8 +228,8 @@ fn quarters_with_little_to_do_are_merged_by_themselves() -> Result<()> {
         let settings = ["shards.auto=true", "shards.window_s=2", "shards.merge_percent=500"];
         let server = world(&settings)?;
         let mut ada = Guest::join(&server, "Ada").await?;
-        server.ask(&["shards", "split", "4"])?;
+        server.ask_beside(&["shards", "split", "4"]).await?;
         until(&server, |found| numbers(found) == [0, 1, 2, 3, 5, 6, 7, 8, 13]).await?;
-        noticed_nothing(&mut ada)
+        ada.noticed_nothing()
     })
 }

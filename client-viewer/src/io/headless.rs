@@ -153,7 +153,10 @@ struct Viewer {
     begun_us: u64,
     viewed_us: u64,
     failure: Option<(usize, String)>,
-    is_leaving: bool,
+    /// Why the connection was lost, until it is back.
+    away: Option<String>,
+    /// How it ends, once it leaves, unless the server says otherwise.
+    leaving: Option<End>,
     input_open: bool,
     /// Whether the avatar is somebody else's.
     borrows: bool,
@@ -174,7 +177,8 @@ impl Viewer {
             begun_us: now_us(),
             viewed_us: 0,
             failure: None,
-            is_leaving: false,
+            away: None,
+            leaving: None,
             input_open,
             borrows: false,
         }
@@ -192,6 +196,12 @@ impl Viewer {
                 },
                 line = next_line(&mut lines) => self.take_line(line)?,
                 _ = turn.tick() => self.turn()?,
+            }
+            // Nobody is there to say goodbye to, and no time is left to come back.
+            if let (Some(_), Some(why)) = (&self.leaving, &self.away) {
+                let lost = Outcome::Lost { code: CloseCode::Lost, why: why.clone() };
+                self.write("ended", record::ended(&lost))?;
+                break;
             }
         }
         self.finish()
@@ -241,6 +251,7 @@ impl Viewer {
                 line.map_or(Ok(()), |(kind, body)| self.write(kind, body))
             }
             ClientEvent::Resumed(welcome) => {
+                self.away = None;
                 let key = self.client.server_key().to_string();
                 self.write("welcome", record::welcome(welcome, &key))
             }
@@ -256,6 +267,7 @@ impl Viewer {
                 self.write("ground", json!({ "chunk": id.to_string(), "bytes": bytes.len() }))
             }
             ClientEvent::Interrupted { why, retry_ms } => {
+                self.away = Some(why.clone());
                 self.write("interrupted", json!({ "why": why, "retry_ms": retry_ms }))
             }
             ClientEvent::Ended(outcome) => self.write("ended", record::ended(outcome)),
@@ -313,7 +325,7 @@ impl Viewer {
     }
 
     fn act(&mut self) -> Result<()> {
-        if self.is_leaving {
+        if self.leaving.is_some() {
             return Ok(());
         }
         let mut deeds = Vec::new();
@@ -412,10 +424,10 @@ impl Viewer {
     }
 
     fn leave(&mut self) -> Result<()> {
-        if self.is_leaving {
+        if self.leaving.is_some() {
             return Ok(());
         }
-        self.is_leaving = true;
+        self.leaving = Some(self.away.clone().map_or(End::Fine, End::Lost));
         // What is in view now is what the map shows.
         self.view()?;
         let marks: Vec<Mark> = self.client.look(|view| {
@@ -444,9 +456,11 @@ impl Viewer {
         Ok(match self.client.outcome().cloned() {
             Some(Outcome::Left) => End::Fine,
             Some(Outcome::Refused { code, why, .. }) => End::refused(self.borrows, code, why),
-            Some(Outcome::Lost { why, .. }) if !self.is_leaving => End::Lost(why),
-            None if !self.is_leaving => End::Lost("the session ended without a word".to_owned()),
-            Some(Outcome::Lost { .. }) | None => End::Fine,
+            Some(Outcome::Lost { why, .. }) => self.leaving.unwrap_or(End::Lost(why)),
+            None => {
+                let silent = || End::Lost("the session ended without a word".to_owned());
+                self.leaving.unwrap_or_else(silent)
+            }
         })
     }
 }

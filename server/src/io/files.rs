@@ -123,14 +123,32 @@ fn write_with(path: &Path, text: &str, mode: u32) -> Result<(), FileError> {
         fs::rename(&half, path)
     };
     write().map_err(refused("write", path))?;
-    sync_folder(path)
+    sync_name_of(path).map_err(refused("sync the name of", path))
 }
 
 /// Makes the name of `path` durable: a new name is lost with the power until its folder is synced.
-fn sync_folder(path: &Path) -> Result<(), FileError> {
+fn sync_name_of(path: &Path) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let folder = folder.unwrap_or_else(|| Path::new("."));
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(refused("sync", folder))
+    File::open(folder.unwrap_or_else(|| Path::new("."))).and_then(|folder| folder.sync_all())
+}
+
+/// Makes the folder `path` with everything above it, and its name durable: whatever is kept in it
+/// would be lost with the name. What is new is for its owner alone.
+///
+/// # Errors
+/// The system's.
+pub fn make_folder_durably(path: &Path) -> io::Result<()> {
+    let missing = missing_folders(path);
+    DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+    missing.iter().try_for_each(|new| sync_name_of(new))?;
+    // Whoever made it before may have been killed before its name was durable. A folder above it
+    // that is not ours to read was not made by this program.
+    if missing.is_empty()
+        && let Err(error) = sync_name_of(path)
+    {
+        tracing::debug!(%error, "the folder's own name is taken to be durable");
+    }
+    Ok(())
 }
 
 /// Makes the folder `path` with everything above it, durably and for its owner alone.
@@ -138,17 +156,13 @@ fn sync_folder(path: &Path) -> Result<(), FileError> {
 /// # Errors
 /// [`FileError`] when the disk refuses.
 pub fn make_private_folder(path: &Path) -> Result<(), FileError> {
-    let missing = missing_folders(path);
-    let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
-    made.map_err(refused("make the folder", path))?;
-    missing.iter().try_for_each(|new| sync_folder(new))?;
+    make_folder_durably(path).map_err(refused("make the folder", path))?;
     let own = fs::set_permissions(path, fs::Permissions::from_mode(0o700));
     own.map_err(refused("use the folder", path))
 }
 
 /// Returns the folders from `path` upwards that are not there yet.
-#[must_use]
-pub fn missing_folders(path: &Path) -> Vec<PathBuf> {
+fn missing_folders(path: &Path) -> Vec<PathBuf> {
     let above = path.ancestors().filter(|folder| !folder.as_os_str().is_empty());
     above.take_while(|folder| !folder.exists()).map(Path::to_owned).collect()
 }

@@ -13,16 +13,19 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use clap::Parser;
 use protocol::io::ConnectOptions;
+use protocol::io::assets::Sharing;
+use protocol::message::asset::AssetAudience;
 use serde_json::{Value, json};
 use tests::guest::{Guest, options};
+use tests::measure::percentile;
 use tests::process::ServerProcess;
 use tests::relay::{Impairment, Relay};
-use tests::siege::attack::{self, Siege};
+use tests::siege::attack::{self, LEAKED, Siege, WITHHELD};
 use tests::siege::mutate::Known;
 use tests::siege::raw::Target;
 use tests::siege::strangers;
 use tests::siege::tally::Tally;
-use tests::siege::witness::{Experience, live, percentile, visit};
+use tests::siege::witness::{Experience, live, visit};
 use tests::soak::host::{Counters, Host};
 
 #[global_allocator]
@@ -49,6 +52,18 @@ const OPEN_GATES: [&str; 4] = [
 /// All come from one address.
 const ONE_ADDRESS: [&str; 2] =
     ["admission.handshakes_per_s=1000", "admission.handshakes_burst=1000"];
+
+/// What ends with exit code 3 when it is not 0.
+const MUST_BE_NONE: [&str; 5] = [
+    "server_panics",
+    "honest_lost",
+    "honest_unanswered",
+    "newcomers_turned_away",
+    "private_assets_given_out",
+];
+
+/// What somebody shares with nobody.
+const SECRET: &[u8] = b"for my own eyes";
 
 #[derive(Parser)]
 #[command(
@@ -104,9 +119,7 @@ fn main() -> Result<ExitCode> {
         use std::io::Write as _;
         std::io::stdout().write_all(text.as_bytes()).context("write to the terminal")?;
     }
-    let is_unmoved = ["server_panics", "honest_lost", "honest_unanswered"]
-        .iter()
-        .all(|key| report[*key] == json!(0));
+    let is_unmoved = MUST_BE_NONE.iter().all(|key| report[*key] == json!(0));
     Ok(if is_unmoved && status.success() { 0.into() } else { 3.into() })
 }
 
@@ -146,7 +159,12 @@ async fn besiege(cli: &Cli, server: &ServerProcess) -> Result<Value> {
         let guest = Guest::enter(server, if index == 0 { through } else { direct }).await?;
         known.people.push(guest.person());
         known.entities.push(guest.avatar());
+        known.tickets.extend(guest.client.look(|view| view.session.ticket().map(<[u8]>::to_vec)));
         if index == 0 {
+            let audience = AssetAudience::Owner;
+            let secret = Sharing::new(SECRET, ("text/plain", "diary.txt"), audience, 0)?;
+            guest.client.assets().share(&secret, |_, _| {}).await?;
+            known.hidden.push(secret.offer.hash);
             guest.nearest("axe").await?;
             known.entities.extend(
                 guest
@@ -159,7 +177,7 @@ async fn besiege(cli: &Cli, server: &ServerProcess) -> Result<Value> {
     }
     for _ in 0..cli.peace {
         tokio::time::sleep(LOOK).await;
-        visit(options(server, "Newcomer")?, &experience).await?;
+        visit(options(server, "Newcomer")?, &experience).await;
     }
     let (peace, before) = (experience.take(), look(&host).await);
     let mut joins_before_ms = experience.joins_ms.take();
@@ -174,7 +192,7 @@ async fn besiege(cli: &Cli, server: &ServerProcess) -> Result<Value> {
     let (mut rss_kb, mut tick_ms_p99_max, mut last) = (Vec::new(), 0.0_f64, 0);
     while siege.tally.total() < cli.inputs {
         tokio::time::sleep(LOOK).await;
-        visit(options(server, "Newcomer")?, &experience).await?;
+        visit(options(server, "Newcomer")?, &experience).await;
         let now = look(&host).await;
         rss_kb.push(now.counters.rss_kb.unwrap_or(f64::NAN));
         tick_ms_p99_max = tick_ms_p99_max.max(tick_ms_p99(&now));
@@ -199,19 +217,23 @@ async fn besiege(cli: &Cli, server: &ServerProcess) -> Result<Value> {
         joins.sort_by(f64::total_cmp);
     }
     let (forged, forged_bytes, lured) = relay.forged();
+    let outcomes = siege.tally.outcomes();
+    let count = |what: &str| outcomes.get(what).copied().unwrap_or(0);
     Ok(json!({
         "inputs": siege.tally.total(),
         "sent": siege.tally.by_kind(),
-        "outcomes": siege.tally.outcomes(),
-        "answers_before": peace.0,
-        "answer_ms_p50_before": peace.1,
-        "answer_ms_p99_before": peace.2,
-        "answers": during.0,
-        "answer_ms_p50": during.1,
-        "answer_ms_p99": during.2,
+        "outcomes": outcomes,
+        "answers_before": peace.count,
+        "answer_ms_p50_before": peace.ms_p50,
+        "answer_ms_p99_before": peace.ms_p99,
+        "answers": during.count,
+        "answer_ms_p50": during.ms_p50,
+        "answer_ms_p99": during.ms_p99,
         "honest_lost": experience.lost.get(),
         "honest_unanswered": experience.unanswered.get(),
         "newcomers_turned_away": experience.turned_away.get(),
+        "private_assets_given_out": count(LEAKED),
+        "private_assets_withheld": count(WITHHELD),
         "join_ms_p50_before": percentile(&joins_before_ms, 50),
         "join_ms_p50": percentile(&joins_ms, 50),
         "join_ms_max": percentile(&joins_ms, 100),

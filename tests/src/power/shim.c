@@ -8,11 +8,16 @@
  * this is fast.
  *
  * When the power goes, each sector of 512 bytes that was written since is kept or taken back by a
- * throw of dice, one by one and out of order; a file may end with zeros or short; of the changes of
- * names in each folder the newest are taken back, as many as the dice say. Then the process ends.
+ * throw of dice, one by one and out of order. A file's length is a thing of its own: the newest
+ * change of it that the dice keep says how long the file is, and so are those before it; without any
+ * the file is as long as at its last sync. So a file may end short, with zeros in place of what was
+ * written, or be shorter than at its last sync. What was cut off comes back whole if the cut is taken
+ * back, and not at all otherwise. Of the changes of names in each folder the newest are taken back, as
+ * many as the dice say. Then the process ends.
  *
- * Not simulated: writes through mmap, fallocate, extended attributes, times and modes of files, and
- * sectors that are torn inside. They change nothing for the store, which uses none of them.
+ * Not simulated: writes through mmap, pwritev or fallocate, truncate by name, link, symlink, creat,
+ * renameat2, extended attributes, times and modes of files, and sectors that are torn inside. They
+ * change nothing for the store, which uses none of them.
  *
  * The environment says what happens (numbers; 0 or nothing is never):
  *   POWER_ROOT     the folder that is watched; without it this library does nothing
@@ -50,9 +55,9 @@
 #define PAGE 4096
 #define EXIT_CUT 86
 
-/* Bytes of a file that were written over, or cut off, since its last sync. */
+/* Bytes of a file that were written over, or cut off, since its last sync, and its length. */
 struct change {
-    off_t at, size_before;
+    off_t at, size_before, size_after;
     size_t length, old_length;
     unsigned char *old;
     int is_doomed;
@@ -246,13 +251,14 @@ static struct file *file_of(int fd, const struct stat *about) {
     return files = made;
 }
 
-/* Remembers what `length` bytes from `at` on, and all behind a new end, hold now. */
-static void remember(int fd, const struct stat *about, off_t at, size_t length) {
+/* Remembers what `length` bytes from `at` on hold now, and that the file gets a new length. */
+static void remember(int fd, const struct stat *about, off_t at, size_t length, off_t size) {
     struct file *file = file_of(fd, about);
     struct change *change = calloc(1, sizeof *change);
     change->at = at;
     change->length = length;
     change->size_before = about->st_size;
+    change->size_after = size;
     if (at < about->st_size && length) {
         size_t there = (size_t)(about->st_size - at);
         change->old = malloc(length < there ? length : there);
@@ -262,6 +268,20 @@ static void remember(int fd, const struct stat *about, off_t at, size_t length) 
     change->older = file->newest;
     file->newest = change;
 }
+
+/* Remembers that `length` bytes from `at` on are written over. */
+static void remember_write(int fd, const struct stat *about, off_t at, size_t length) {
+    off_t end = at + (off_t)length;
+    remember(fd, about, at, length, length && end > about->st_size ? end : about->st_size);
+}
+
+/* Remembers that a file is cut off at `size`, or made longer without a byte. */
+static void remember_resize(int fd, const struct stat *about, off_t size) {
+    size_t cut = size < about->st_size ? (size_t)(about->st_size - size) : 0;
+    remember(fd, about, size, cut, size);
+}
+
+static int is_cut_off(const struct change *it) { return it->size_after < it->size_before; }
 
 static struct name *note(enum deed deed, struct folder *in, const char *to) {
     struct name *made = calloc(1, sizeof *made);
@@ -298,7 +318,9 @@ static void refresh(struct file *file, const struct change *over) {
             it->old_length = reach;
         }
         ssize_t got = pread(file->fd, it->old + (from - it->at), (size_t)(stop - from), from);
-        (void)got;
+        off_t known = from + (got > 0 ? got : 0);
+        /* Behind the end there is nothing, and zeros when the file grows again. */
+        memset(it->old + (known - it->at), 0, (size_t)(stop - known));
     }
 }
 
@@ -306,7 +328,8 @@ static void forget_bytes(struct file *file, int is_covered) {
     struct change **at = &file->newest;
     while (*at) {
         struct change *it = *at;
-        if (!is_covered || it->is_doomed) {
+        /* A length is covered by a later sync. */
+        if (!is_covered || (it->is_doomed && !is_cut_off(it))) {
             it->is_doomed = 1;
             at = &it->older;
             continue;
@@ -319,7 +342,7 @@ static void forget_bytes(struct file *file, int is_covered) {
     struct stat about;
     if (is_covered && !fstat(file->fd, &about))
         for (struct change *it = file->newest; it; it = it->older)
-            it->size_before = about.st_size;
+            it->size_before = it->size_after = about.st_size;
     if (file->newest)
         return;
     struct file **here = &files;
@@ -391,17 +414,15 @@ static void undo_name(struct name *it) {
 
 static int is_lucky(void) { return (long)(draw() % 1000) < keep; }
 
-/* Takes back one change of a file's bytes, sector by sector; returns where the last kept one
- * ends. */
-static off_t undo_bytes(struct file *file, struct change *it) {
+/* Takes back one change of a file's bytes, sector by sector. */
+static void undo_bytes(struct file *file, struct change *it) {
     static const unsigned char zeros[SECTOR];
-    off_t end = 0, stop = it->at + (off_t)it->length;
+    off_t stop = it->at + (off_t)it->length;
     for (off_t from = it->at; from < stop;) {
         off_t to = (from / SECTOR + 1) * SECTOR;
         to = to < stop ? to : stop;
         if (is_lucky()) {
             kept++;
-            end = to;
         } else {
             off_t known = it->at + (off_t)it->old_length;
             off_t old = to < known ? to : known;
@@ -414,24 +435,25 @@ static off_t undo_bytes(struct file *file, struct change *it) {
         }
         from = to;
     }
-    return end;
 }
 
 static void undo_file(struct file *file) {
-    off_t end = 0, size = 0;
-    /* The new length may reach the disk before the bytes do: then there are zeros. */
-    int is_long = keep && draw() % 4 == 0;
+    struct stat about;
+    int is_settled = fstat(file->fd, &about);
+    off_t size = about.st_size;
     for (struct change *it = file->newest; it; it = it->older) {
-        off_t last = undo_bytes(file, it);
-        if (is_long)
-            last = it->at + (off_t)it->length;
-        end = last > end ? last : end;
-        size = it->size_before;
-        if (!it->length)
-            /* The file was made longer or shorter without a byte: that may be lost alone. */
-            end = is_lucky() ? end : 0;
+        if (!is_settled && it->size_after != it->size_before) {
+            is_settled = is_lucky();
+            size = is_settled ? it->size_after : it->size_before;
+        }
+        if (!is_cut_off(it)) {
+            undo_bytes(file, it);
+        } else if (!is_settled) {
+            /* What lies behind the old end was never touched: only the length said otherwise. */
+            real_pwrite(file->fd, it->old, it->old_length, it->at);
+        }
     }
-    real_ftruncate(file->fd, end > size ? end : size);
+    real_ftruncate(file->fd, size);
 }
 
 /* The power goes. */
@@ -503,7 +525,7 @@ ssize_t pwrite64(int fd, const void *bytes, size_t length, off_t at) {
     if (fits < 0)
         return refuse(ENOSPC);
     fstat(fd, &about);
-    remember(fd, &about, at, (size_t)fits);
+    remember_write(fd, &about, at, (size_t)fits);
     return done(real_pwrite(fd, bytes, (size_t)fits, at));
 }
 
@@ -523,17 +545,20 @@ ssize_t write(int fd, const void *bytes, size_t length) {
         return refuse(ENOSPC);
     fstat(fd, &about);
     off_t at = fcntl(fd, F_GETFL) & O_APPEND ? about.st_size : lseek(fd, 0, SEEK_CUR);
-    remember(fd, &about, at, (size_t)fits);
+    remember_write(fd, &about, at, (size_t)fits);
     return done(real_write(fd, bytes, (size_t)fits));
 }
 
 ssize_t writev(int fd, const struct iovec *parts, int count) {
     struct stat about;
     begin();
-    if (!is_watched(fd, &about) || count < 1)
+    int first = 0;
+    while (first < count && !parts[first].iov_len)
+        first++;
+    if (!is_watched(fd, &about) || first >= count)
         return real_writev(fd, parts, count);
-    /* A caller has to expect that less was written than it asked for. */
-    return write(fd, parts[0].iov_base, parts[0].iov_len);
+    /* A caller has to expect that less was written than it asked for; nothing says an error. */
+    return write(fd, parts[first].iov_base, parts[first].iov_len);
 }
 
 int ftruncate64(int fd, off_t size) {
@@ -546,7 +571,7 @@ int ftruncate64(int fd, off_t size) {
     if (size > about.st_size && is_full())
         return refuse(ENOSPC);
     fstat(fd, &about);
-    remember(fd, &about, size, size < about.st_size ? (size_t)(about.st_size - size) : 0);
+    remember_resize(fd, &about, size);
     return (int)done(real_ftruncate(fd, size));
 }
 
@@ -635,7 +660,7 @@ static int open_at(int at, const char *path, int flags, mode_t mode) {
     if (is_there && flags & O_TRUNC && about.st_size) {
         int fd = real_openat(in->fd, name, O_RDWR | O_CLOEXEC);
         if (fd >= 0) {
-            remember(fd, &about, 0, (size_t)about.st_size);
+            remember_resize(fd, &about, 0);
             close(fd);
         }
     }

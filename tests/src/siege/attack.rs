@@ -7,11 +7,14 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use protocol::close::CloseCode;
+use protocol::frame;
 use protocol::ids::EntityId;
 use protocol::io::connection::close_of;
+use protocol::limits::ASSET_FRAME_BYTES_MAX;
 use protocol::message::client::Hello;
-use protocol::message::{ClientMessage, ServerMessage};
+use protocol::message::{AssetReply, ClientMessage, ServerMessage};
 use quinn::Connection;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::mutate::{self, Fate, Known};
@@ -31,6 +34,15 @@ const STAY_FRAMES: u64 = 300;
 /// Bytes of an upload that does not end.
 const ENDLESS_BYTES: usize = 200_000;
 
+/// Bytes of an answer to a request for an asset: the largest frame, with room.
+const ANSWER_BYTES_MAX: usize = 1 << 16;
+
+/// Content was found for somebody whose business it is not.
+pub const LEAKED: &str = "private asset given out";
+
+/// Private content was asked for, and there is no such thing.
+pub const WITHHELD: &str = "private asset withheld";
+
 /// What all attackers share.
 pub struct Siege {
     /// The server.
@@ -44,6 +56,13 @@ pub struct Siege {
 }
 
 impl Siege {
+    /// Waits until it is over.
+    async fn over(&self) {
+        while !self.is_over.get() {
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
     async fn enter(&self) -> Option<Raw> {
         while !self.is_over.get() {
             match timeout(STUCK, Raw::enter(self.target)).await {
@@ -158,12 +177,20 @@ pub async fn share(siege: Rc<Siege>, seed: u64, per_s: f64) {
             let rubbish =
                 if dice.is(200) { vec![7; dice.index(ENDLESS_BYTES)] } else { Vec::new() };
             let is_silent = dice.is(30);
+            let asked = Rc::clone(&siege);
             tokio::task::spawn_local(async move {
                 let talk = async {
                     send.write_all(&head).await.ok()?;
                     if !is_silent {
-                        let answer = receive.read_chunk(1 << 16, true).await.ok()?;
-                        answer?;
+                        let mut answer = Vec::new();
+                        while answer.len() < ANSWER_BYTES_MAX {
+                            let some = receive.read_chunk(1 << 16, true).await.ok()??;
+                            answer.extend_from_slice(&some.bytes);
+                            if let Some(what) = judge(&answer, &asked.known) {
+                                asked.tally.outcome(what);
+                                break;
+                            }
+                        }
                         send.write_all(&rubbish).await.ok()?;
                         send.finish().ok()?;
                         while receive.read_chunk(1 << 16, true).await.ok()?.is_some() {}
@@ -180,6 +207,22 @@ pub async fn share(siege: Rc<Siege>, seed: u64, per_s: f64) {
     }
 }
 
+/// Says what is noteworthy in the answer to somebody who asks for what is none of their business;
+/// nothing before it is whole.
+///
+/// Nobody shares anything with them, so whatever is found for them is somebody's secret.
+fn judge(answer: &[u8], known: &Known) -> Option<&'static str> {
+    let (frame, _) = frame::split(answer, ASSET_FRAME_BYTES_MAX).ok()??;
+    match AssetReply::read(frame).ok()?? {
+        AssetReply::AssetFound(_) => Some(LEAKED),
+        AssetReply::AssetWithheld(it) if known.hidden.contains(&it.hash) => Some(WITHHELD),
+        AssetReply::AssetWithheld(_)
+        | AssetReply::AssetWanted(_)
+        | AssetReply::AssetKept(_)
+        | AssetReply::AssetRefused(_) => Some("asset request answered"),
+    }
+}
+
 /// Knocks with wrong hellos: rubbish, other people's avatars, forged tokens and tickets, and so
 /// slowly that it takes for ever.
 ///
@@ -187,8 +230,12 @@ pub async fn share(siege: Rc<Siege>, seed: u64, per_s: f64) {
 /// When one of them is let in.
 pub async fn knock(siege: Rc<Siege>, seed: u64, per_s: f64) -> Result<()> {
     let (mut dice, mut pace) = (Dice(seed), Pace::new(per_s));
+    let mut slow = JoinSet::new();
     while !siege.is_over.get() {
         pace.take(1).await;
+        while let Some(checked) = slow.try_join_next() {
+            checked??;
+        }
         let Ok(Ok(mut raw)) = timeout(STUCK, Raw::open(siege.target)).await else {
             siege.tally.outcome("knocker not greeted");
             continue;
@@ -199,12 +246,22 @@ pub async fn knock(siege: Rc<Siege>, seed: u64, per_s: f64) -> Result<()> {
         let is_let_in = async move {
             for part in bytes.chunks(if is_slow { 1 } else { bytes.len().max(1) }) {
                 raw.write(part).await.ok()?;
-                if is_slow {
+                if is_slow && !siege.is_over.get() {
                     tokio::time::sleep(PAUSE).await;
                 }
             }
+            let mut is_finished = false;
             loop {
-                match raw.next().await {
+                let next = tokio::select! {
+                    next = raw.next() => next,
+                    // Nothing more comes: an end that the server does not have to wait for.
+                    () = siege.over(), if !is_finished => {
+                        is_finished = true;
+                        raw.finish();
+                        continue;
+                    }
+                };
+                match next {
                     Ok(ServerMessage::Welcome(_)) => return Some(bytes),
                     Ok(_) => {}
                     Err(_) => {
@@ -222,10 +279,13 @@ pub async fn knock(siege: Rc<Siege>, seed: u64, per_s: f64) -> Result<()> {
         };
         // Slow ones are many at once: that is the point of them.
         if is_slow {
-            tokio::task::spawn_local(checked);
+            slow.spawn_local(checked);
         } else {
             checked.await?;
         }
+    }
+    while let Some(checked) = slow.join_next().await {
+        checked??;
     }
     Ok(())
 }
@@ -237,10 +297,11 @@ fn wrong_hello(dice: &mut Dice, known: &Known) -> (Vec<u8>, bool) {
         [] => EntityId(dice.draw()),
         some => dice.pick(some),
     };
-    let wrong = match dice.below(5) {
+    let wrong = match dice.below(6) {
         // Somebody's avatar that was never lent.
         0 => Hello { drive: Some(avatar), ..sound },
         1 => Hello { token: Some(dice.bytes(300)), ..sound },
+        5 => Hello { resume: Some(mutate::ticket(dice, known)), ..sound },
         2 => Hello { world: Some(protocol::ids::WorldId(dice.draw())), ..sound },
         3 => {
             let mut bytes = bytes_of(&sound.into());

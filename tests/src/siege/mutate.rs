@@ -34,6 +34,8 @@ pub struct Known {
     pub people: Vec<PersonId>,
     /// Content that somebody shares with nobody.
     pub hidden: Vec<ContentHash>,
+    /// Tickets that were given to others.
+    pub tickets: Vec<Vec<u8>>,
 }
 
 /// What bytes on a control stream lead to, by the protocol.
@@ -112,6 +114,20 @@ pub fn flip(dice: &mut Dice, bytes: &mut [u8]) {
             _ => bytes[at] ^ 1 << dice.below(8),
         };
     }
+}
+
+/// Returns a ticket that nobody was given: somebody's with one bit changed, or any bytes.
+pub fn ticket(dice: &mut Dice, known: &Known) -> Vec<u8> {
+    let mut bytes = match known.tickets.as_slice() {
+        some @ [_, ..] if dice.is(700) => some[dice.index(some.len())].clone(),
+        _ => {
+            let length = 1 + dice.index(200);
+            return dice.bytes(length);
+        }
+    };
+    let at = dice.index(bytes.len());
+    bytes[at] ^= 1 << dice.below(8);
+    bytes
 }
 
 fn number(dice: &mut Dice) -> u64 {

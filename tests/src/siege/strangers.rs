@@ -5,10 +5,11 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use protocol::io::ServerKey;
 use protocol::io::trust::SERVER_NAME;
 use protocol::message::common::ALPN;
-use quinn::{ClientConfig, Endpoint};
+use quinn::{ClientConfig, Connecting, Endpoint};
 use tokio::net::UdpSocket;
 use tokio::time::timeout;
 
@@ -27,47 +28,76 @@ const MADE: Duration = Duration::from_secs(5);
 /// How long an answer that asks for a proof of the address is waited for.
 const ASKED: Duration = Duration::from_millis(20);
 
+/// Bytes of a first packet at least, by the standard (RFC 9000, 14.1).
+const FIRST_BYTES_MIN: usize = 1_200;
+
 /// Bytes of a first packet: 1,200, with room.
 const PACKET_BYTES_MAX: usize = 2_048;
 
 /// Makes true first packets of handshakes: a client connects to nowhere, and they are caught.
 struct Mint {
     endpoint: Endpoint,
-    catcher: UdpSocket,
     config: ClientConfig,
 }
 
+/// A handshake that has just begun. Dropped, its client gives up, which nobody hears any more.
+struct Begun {
+    /// Its first packet.
+    packet: Vec<u8>,
+    /// Where the client takes its server to be. Each has one of its own: what the client of another
+    /// says in the end never comes here.
+    catcher: UdpSocket,
+    client: SocketAddr,
+    _handshake: Connecting,
+}
+
 impl Mint {
-    async fn open(siege: &Siege) -> Result<Self> {
-        let catcher = UdpSocket::bind("127.0.0.1:0").await.context("open a socket")?;
+    fn open(key: ServerKey) -> Result<Self> {
         let endpoint = Endpoint::client("127.0.0.1:0".parse()?)?;
-        Ok(Self { endpoint, catcher, config: config(siege.target.key, ALPN, 1 << 16)? })
+        Ok(Self { endpoint, config: config(key, ALPN, 1 << 16)? })
     }
 
-    /// Returns the first packet of a new handshake, and, when the server's first answer asks for a
-    /// proof of the address, sends that, too.
-    async fn begin(&self, from: &UdpSocket, to: SocketAddr, proves: bool) -> Result<Vec<u8>> {
-        let catcher = self.catcher.local_addr()?;
-        let handshake = self.endpoint.connect_with(self.config.clone(), catcher, SERVER_NAME)?;
+    /// Begins a handshake and catches its first packet.
+    async fn begin(&self) -> Result<Begun> {
+        let catcher = UdpSocket::bind("127.0.0.1:0").await.context("open a socket")?;
+        let (nowhere, config) = (catcher.local_addr()?, self.config.clone());
+        let handshake = self.endpoint.connect_with(config, nowhere, SERVER_NAME)?;
+        let (packet, client) = next_first(&catcher).await?;
+        Ok(Begun { packet, catcher, client, _handshake: handshake })
+    }
+
+    /// Sends the first packet of a new handshake, and, when the server's first answer asks for a
+    /// proof of the address, that, too.
+    async fn send(&self, from: &UdpSocket, to: SocketAddr, proves: bool) -> Result<()> {
+        let begun = self.begin().await?;
+        from.send_to(&begun.packet, to).await?;
         let mut bytes = [0; PACKET_BYTES_MAX];
-        let (first, client) = timeout(MADE, self.catcher.recv_from(&mut bytes)).await??;
-        let packet = bytes[..first].to_vec();
-        from.send_to(&packet, to).await?;
         if proves
             && let Ok(Ok(length)) = timeout(ASKED, from.recv(&mut bytes)).await
             && is_retry(&bytes[..length])
         {
-            self.catcher.send_to(&bytes[..length], client).await?;
-            let again = timeout(MADE, self.catcher.recv_from(&mut bytes)).await;
-            if let Ok(Ok((length, _))) = again {
-                from.send_to(&bytes[..length], to).await?;
+            begun.catcher.send_to(&bytes[..length], begun.client).await?;
+            // An answer to somebody before is nothing to this client: it says nothing to it.
+            if let Ok(again) = next_first(&begun.catcher).await {
+                from.send_to(&again.0, to).await?;
             }
         }
-        drop(handshake);
-        // What the client still says, such as that it gives up, goes nowhere.
-        while self.catcher.try_recv_from(&mut bytes).is_ok() {}
-        Ok(packet)
+        Ok(())
     }
+}
+
+/// Catches the next packet, which has to be the first of a handshake, and says who sent it.
+async fn next_first(catcher: &UdpSocket) -> Result<(Vec<u8>, SocketAddr)> {
+    let mut bytes = [0; PACKET_BYTES_MAX];
+    let (length, client) = timeout(MADE, catcher.recv_from(&mut bytes)).await??;
+    let packet = bytes[..length].to_vec();
+    ensure!(is_first(&packet), "no first packet of a handshake: {packet:02x?}");
+    Ok((packet, client))
+}
+
+/// Whether a packet begins a handshake: a long header of type 0, and as long as those have to be.
+fn is_first(packet: &[u8]) -> bool {
+    FIRST_BYTES_MIN <= packet.len() && packet[0] & 0xF0 == 0xC0
 }
 
 /// Whether a packet asks for a proof of the address: a long header of type 3.
@@ -96,13 +126,13 @@ pub async fn half_open(
     proves: bool,
 ) -> Result<()> {
     let (mint, sockets, mut pace) =
-        (Mint::open(&siege).await?, sockets(host).await?, Pace::new(per_s));
+        (Mint::open(siege.target.key)?, sockets(host).await?, Pace::new(per_s));
     for from in sockets.iter().cycle().take(count as usize) {
         if siege.is_over.get() {
             break;
         }
         pace.take(1).await;
-        mint.begin(from, siege.target.address, proves).await?;
+        mint.send(from, siege.target.address, proves).await?;
         siege.tally.sent("half-open handshakes", 1);
     }
     Ok(())
@@ -113,10 +143,8 @@ pub async fn half_open(
 /// # Errors
 /// The system's.
 pub async fn strew(siege: Rc<Siege>, seed: u64, per_s: f64) -> Result<()> {
-    let (mint, sockets, mut pace) =
-        (Mint::open(&siege).await?, sockets("127.0.0.1").await?, Pace::new(per_s));
-    let nowhere = mint.catcher.local_addr()?;
-    let sound = mint.begin(&sockets[0], nowhere, false).await?;
+    let (sockets, mut pace) = (sockets("127.0.0.1").await?, Pace::new(per_s));
+    let sound = Mint::open(siege.target.key)?.begin().await?.packet;
     let mut dice = Dice(seed);
     while !siege.is_over.get() {
         pace.take(1).await;
@@ -143,4 +171,34 @@ pub async fn strew(siege: Rc<Siege>, seed: u64, per_s: f64) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// What a client calls the server until that names itself: drawn anew for each handshake.
+    fn called(packet: &[u8]) -> &[u8] {
+        &packet[6..6 + usize::from(packet[5])]
+    }
+
+    #[tokio::test]
+    async fn each_packet_begins_a_handshake_of_its_own() -> Result<()> {
+        const COUNT: usize = 50;
+        let mint = Mint::open(ServerKey([7; 32]))?;
+        let server = UdpSocket::bind("127.0.0.1:0").await?;
+        let from = UdpSocket::bind("127.0.0.1:0").await?;
+        let mut names = BTreeSet::new();
+        for _ in 0..COUNT {
+            mint.send(&from, server.local_addr()?, false).await?;
+            let (packet, _) = next_first(&server).await?;
+            names.insert(called(&packet).to_vec());
+            // The client that gave up has its say before the next one begins.
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        ensure!(names.len() == COUNT, "{} handshakes in {COUNT} packets", names.len());
+        Ok(())
+    }
 }

@@ -5,7 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use protocol::io::clock::now_us;
 use protocol::io::{ClientEvent, ConnectOptions};
 use protocol::rules::{Act, Verb};
@@ -13,6 +13,7 @@ use protocol::session::Answer;
 use protocol::units::Yaw;
 
 use crate::guest::Guest;
+use crate::measure::percentile;
 
 /// How long to wait between an answer and the next act.
 const PAUSE: Duration = Duration::from_millis(60);
@@ -34,20 +35,25 @@ pub struct Experience {
     pub turned_away: Cell<u64>,
 }
 
-impl Experience {
-    /// Returns the milliseconds in which so many of a hundred answers came, and forgets all.
-    pub fn take(&self) -> (usize, f64, f64) {
-        let mut all = self.answers_ms.take();
-        all.sort_by(f64::total_cmp);
-        (all.len(), percentile(&all, 50), percentile(&all, 99))
-    }
+/// How the answers of a time came.
+#[derive(Clone, Copy, Debug)]
+pub struct Answers {
+    /// How many.
+    pub count: usize,
+    /// Milliseconds in which half of them came.
+    pub ms_p50: f64,
+    /// Milliseconds in which 99 of a hundred came.
+    pub ms_p99: f64,
 }
 
-/// Returns the value that so many of a hundred sorted ones do not exceed.
-#[must_use]
-pub fn percentile(sorted: &[f64], percent: usize) -> f64 {
-    let rank = (sorted.len() * percent).div_ceil(100).max(1);
-    sorted.get(rank - 1).copied().unwrap_or(f64::NAN)
+impl Experience {
+    /// Returns how answers came since this was asked last.
+    pub fn take(&self) -> Answers {
+        let mut all = self.answers_ms.take();
+        all.sort_by(f64::total_cmp);
+        let (ms_p50, ms_p99) = (percentile(&all, 50), percentile(&all, 99));
+        Answers { count: all.len(), ms_p50, ms_p99 }
+    }
 }
 
 /// Lives in the world until `is_over`.
@@ -88,18 +94,14 @@ pub async fn live(
 }
 
 /// Comes in and leaves again, once, and notes how that went.
-///
-/// # Errors
-/// Never: who is turned away is counted.
-pub async fn visit(options: ConnectOptions, experience: &Experience) -> Result<()> {
+pub async fn visit(options: ConnectOptions, experience: &Experience) {
     let began_us = now_us();
     let entered = tokio::time::timeout(PATIENCE, Box::pin(protocol::io::Client::connect(options)));
-    match entered.await.context("time") {
+    match entered.await {
         Ok(Ok(client)) => {
             experience.joins_ms.borrow_mut().push((now_us() - began_us) as f64 / 1_000.0);
             client.leave().await;
         }
         Ok(Err(_)) | Err(_) => experience.turned_away.set(experience.turned_away.get() + 1),
     }
-    Ok(())
 }

@@ -4,7 +4,7 @@
 //! none is in the cores themselves. Where each one strikes is marked in the files that play those
 //! parts; here are their names, and the chance that decides when one strikes.
 
-use super::stream::Stream;
+use crate::dice::Dice;
 
 macro_rules! breaks {
     ($($variant:ident = $name:literal, $what:literal;)*) => {
@@ -95,7 +95,7 @@ impl Break {
 #[derive(Clone, Debug)]
 pub struct Saboteur {
     planted: Option<Break>,
-    chance: Stream,
+    chance: Dice,
     /// How often it struck.
     pub strikes: u64,
 }
@@ -104,7 +104,7 @@ impl Saboteur {
     /// Returns the one who plants this bug in the world of a seed.
     #[must_use]
     pub const fn new(planted: Option<Break>, seed: u64) -> Self {
-        Self { planted, chance: Stream::of(seed, 99), strikes: 0 }
+        Self { planted, chance: Dice::of_part(seed, 99), strikes: 0 }
     }
 
     /// Returns whether this is the planted bug, and a chance of one in `bound` came true.

@@ -3,7 +3,7 @@
 //! Datagrams come in any order, once, twice or never. The control stream keeps its order: what it
 //! loses comes later, and everything behind it waits. What is carried is not looked at.
 
-use super::stream::Stream;
+use crate::dice::Dice;
 
 /// How long a lost piece of the control stream takes to be sent again, beside the way itself.
 const AGAIN_US: u64 = 60_000;
@@ -32,7 +32,7 @@ impl Quality {
     }
 
     /// Draws a way: one in three is even, the others are as bad as a crowded cafe.
-    pub const fn draw(chance: &mut Stream) -> Self {
+    pub const fn draw(chance: &mut Dice) -> Self {
         let delay_us = chance.between(2_000, 90_000);
         if chance.one_in(3) {
             return Self::even(delay_us);
@@ -77,7 +77,7 @@ impl Way {
     }
 
     /// Returns when a datagram arrives: never, once or twice.
-    pub fn datagram(&mut self, now_us: u64, chance: &mut Stream) -> Vec<u64> {
+    pub fn datagram(&mut self, now_us: u64, chance: &mut Dice) -> Vec<u64> {
         if now_us < self.cut_until_us || chance.below(1_000) < self.quality.loss_permille {
             return Vec::new();
         }
@@ -86,7 +86,7 @@ impl Way {
     }
 
     /// Returns when the next piece of the control stream arrives.
-    pub fn control(&mut self, now_us: u64, chance: &mut Stream) -> u64 {
+    pub fn control(&mut self, now_us: u64, chance: &mut Dice) -> u64 {
         let mut at_us = now_us.max(self.cut_until_us) + self.once(chance);
         for _ in 0..LOSSES_MAX {
             if self.quality.loss_permille <= chance.below(1_000) {
@@ -98,7 +98,7 @@ impl Way {
         self.last_control_us
     }
 
-    const fn once(&self, chance: &mut Stream) -> u64 {
+    const fn once(&self, chance: &mut Dice) -> u64 {
         self.quality.delay_us + chance.below(self.quality.jitter_us + 1)
     }
 }
@@ -109,7 +109,7 @@ mod tests {
 
     #[test]
     fn the_control_stream_keeps_its_order_over_losses_and_cuts() {
-        let mut chance = Stream::new(1);
+        let mut chance = Dice(1);
         let quality =
             Quality { delay_us: 20_000, jitter_us: 50_000, loss_permille: 300, double_permille: 0 };
         let mut way = Way::new(quality);
@@ -123,7 +123,7 @@ mod tests {
     #[test]
     fn an_even_way_loses_and_delays_nothing() {
         let mut way = Way::new(Quality::even(30_000));
-        let mut chance = Stream::new(1);
+        let mut chance = Dice(1);
         assert!((0..100).all(|at| way.datagram(at, &mut chance) == [at + 30_000]));
     }
 }

@@ -5,7 +5,7 @@
 //! lines, people who leave and come back, regions that are split and merged. The seed decides when
 //! and whom it hits.
 
-use super::stream::Stream;
+use crate::dice::Dice;
 
 /// Time in which everyone comes in and finds their place.
 const BEGIN_US: u64 = 4_000_000;
@@ -87,7 +87,7 @@ pub enum End {
 /// Returns when regions are split and merged in the world of a seed.
 #[must_use]
 pub fn divisions(seed: u64) -> Vec<(u64, Fault)> {
-    let mut chance = Stream::of(seed, 7);
+    let mut chance = Dice::of_part(seed, 7);
     let mut divisions = Vec::new();
     for _ in 0..DIVISIONS {
         let at_us = chance.between(BEGIN_US, REST_US - SLOT_US);
@@ -102,7 +102,7 @@ pub fn divisions(seed: u64) -> Vec<(u64, Fault)> {
 /// Returns what goes wrong in the world of a seed with so many walkers, and when.
 #[must_use]
 pub fn faults(seed: u64, walkers: u64) -> Vec<(u64, Fault)> {
-    let mut chance = Stream::of(seed, 2);
+    let mut chance = Dice::of_part(seed, 2);
     let mut large = [
         Fault::Join { regions: chance.between(1, 5), end: End::Departs },
         Fault::Join { regions: chance.between(1, 5), end: End::Killed },

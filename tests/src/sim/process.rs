@@ -11,7 +11,7 @@ use server::region::RegionIndex;
 use server::shard::batch::StepOutput;
 use server::shard::{Shard, WorldRules};
 
-use super::stream::Stream;
+use crate::dice::Dice;
 
 /// One process.
 pub struct Process {
@@ -24,14 +24,14 @@ pub struct Process {
     delay_us: u64,
     last_down_us: u64,
     last_up_us: u64,
-    chance: Stream,
+    chance: Dice,
 }
 
 impl Process {
     /// Returns a process that runs nothing yet.
     #[must_use]
     pub const fn new(seed: u64, number: u64) -> Self {
-        let mut chance = Stream::of(seed, 5_000 + number);
+        let mut chance = Dice::of_part(seed, 5_000 + number);
         let delay_us = chance.between(200, 9_000);
         Self {
             rules: None,

@@ -14,7 +14,7 @@ use server::shard::WorldRules;
 use worldgen::chunk::{Chunk, Surface};
 
 use super::host::HZ;
-use super::stream::Stream;
+use crate::dice::Dice;
 
 /// Regions along one side.
 const PER_SIDE: u16 = 3;
@@ -52,7 +52,7 @@ pub fn rules() -> (WorldRules, String) {
 /// Returns what the world of a seed starts with.
 #[must_use]
 pub fn things(rules: &WorldRules, seed: u64) -> Vec<Thing> {
-    let mut chance = Stream::of(seed, 1);
+    let mut chance = Dice::of_part(seed, 1);
     let half_cm = rules.regions.half_width_cm() - 200;
     let small = ["apple", "plank", "stone", "rope"];
     let names = (0..STACKS).map(|index| (small[index as usize % small.len()], 4));

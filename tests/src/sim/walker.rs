@@ -19,9 +19,9 @@ use protocol::session::{Entry, Session, SessionEvent};
 use protocol::units::{Position, Tick, Yaw};
 use protocol::utterance::Utterance;
 
-use super::stream::Stream;
 use super::truth::Check;
 use super::wish::wish;
+use crate::dice::Dice;
 
 /// Calm ticks in which a request must be answered, beside the way there and back.
 const ANSWER_TICKS: u32 = 30;
@@ -83,7 +83,7 @@ pub struct Walker {
     asked: BTreeMap<u32, Asked>,
     offers: Vec<OfferId>,
     book: Arc<RuleBook>,
-    chance: Stream,
+    chance: Dice,
     /// The tick at which it came in.
     pub since: Tick,
     /// The newest frame's tick, and ticks without a newer one.
@@ -112,7 +112,7 @@ impl Walker {
             asked: BTreeMap::new(),
             offers: Vec::new(),
             book,
-            chance: Stream::of(seed, 1_000 + index),
+            chance: Dice::of_part(seed, 1_000 + index),
             since: Tick(0),
             newest: (Tick(0), 0),
             answers: (0, 0),

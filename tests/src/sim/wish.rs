@@ -6,10 +6,10 @@ use protocol::message::server::Being;
 use protocol::replica::Replica;
 use protocol::rules::{Act, Args, Lot, OfferId, Portion, Verb};
 
-use super::stream::Stream;
+use crate::dice::Dice;
 
 /// Returns something to do with what is near; nothing if there is nothing.
-pub fn wish(replica: &Replica, offers: &mut Vec<OfferId>, chance: &mut Stream) -> Option<Act> {
+pub fn wish(replica: &Replica, offers: &mut Vec<OfferId>, chance: &mut Dice) -> Option<Act> {
     if let Some(offer) = offers.pop() {
         let verb = if chance.one_in(4) { Verb::Decline } else { Verb::Accept };
         return Some(Act::new(verb).with(Args::Offer(offer)));

@@ -34,9 +34,9 @@ use super::network::{Quality, Way};
 use super::plan::{self, END_US, End, Fault, REST_US};
 use super::process::Process;
 use super::scene;
-use super::stream::Stream;
 use super::truth::{Check, Truth};
 use super::walker::{News, Stage, Walker};
+use crate::dice::Dice;
 
 /// Clients of one world.
 pub const WALKERS: u64 = 24;
@@ -129,8 +129,8 @@ pub struct World {
     next_connection: u64,
     processes: BTreeMap<LinkId, Process>,
     next_process: u64,
-    network: Stream,
-    timing: Stream,
+    network: Dice,
+    timing: Dice,
     disk_trouble_us: u64,
     slow_us: u64,
     overload_until_us: u64,
@@ -192,7 +192,7 @@ impl World {
         host::furnish(&store, &things)?;
         let truth = Truth::of(rules.regions.clone(), &things);
         let saboteur = Saboteur::new(planted, seed);
-        let mut chance = Stream::of(seed, 3);
+        let mut chance = Dice::of_part(seed, 3);
         let walkers = (0..WALKERS).map(|it| Walker::new(it, Arc::clone(&rules.book), seed));
         let mut world = Self {
             seed,
@@ -209,8 +209,8 @@ impl World {
             next_connection: 1,
             processes: BTreeMap::new(),
             next_process: 1,
-            network: Stream::of(seed, 4),
-            timing: Stream::of(seed, 5),
+            network: Dice::of_part(seed, 4),
+            timing: Dice::of_part(seed, 5),
             disk_trouble_us: 0,
             slow_us: 0,
             overload_until_us: 0,

@@ -25,9 +25,10 @@ use quinn::ClientConfig;
 use server::io::batched::{Connection, Driver, Endpoint};
 use tokio::time::sleep;
 
-use super::scenario::{Dice, Scenario};
+use super::scenario::Scenario;
 use super::tally::Tally;
 use super::truth::Truth;
+use crate::dice::Dice;
 use rhythm::Rhythm;
 use tray::Tray;
 use visit::{End, Visitor, visit};
@@ -154,7 +155,7 @@ impl Crowd {
     pub fn stir(self: &Rc<Self>) {
         let crowd = Rc::clone(self);
         tokio::task::spawn_local(async move {
-            let mut dice = Dice::new(crowd.order.seed, u64::MAX);
+            let mut dice = Dice::of_client(crowd.order.seed, u64::MAX);
             let mut pulses = 0;
             while !crowd.is_over.get() {
                 sleep(PULSE).await;
@@ -288,17 +289,17 @@ impl Crowd {
 
     /// Returns whether `client` holds what it is told at `tick` against the truth.
     fn checks(&self, client: usize, tick: u64) -> bool {
-        let mut dice = Dice::new(self.order.seed, tick / CHECK_TICKS);
-        (client as u64).wrapping_add(dice.next()).is_multiple_of(CHECKED)
+        let mut dice = Dice::of_client(self.order.seed, tick / CHECK_TICKS);
+        (client as u64).wrapping_add(dice.draw()).is_multiple_of(CHECKED)
     }
 }
 
 /// Returns the identity of a client: the same for the same seed.
 fn identity(seed: u64, client: usize) -> Identity {
-    let mut dice = Dice::new(seed, client as u64);
+    let mut dice = Dice::of_client(seed, client as u64);
     let mut private = [0; 32];
     for part in private.chunks_exact_mut(8) {
-        part.copy_from_slice(&dice.next().to_le_bytes());
+        part.copy_from_slice(&dice.draw().to_le_bytes());
     }
     Identity::from_private(private)
 }

@@ -8,6 +8,8 @@ use std::str::FromStr;
 use protocol::input::{Input, RUN};
 use protocol::units::{Position, Yaw};
 
+use crate::dice::Dice;
+
 /// Ground per client in `spread`, in square metres: a lively village.
 const SPREAD_M2: u32 = 100;
 
@@ -105,37 +107,6 @@ impl fmt::Display for Scenario {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let found = Self::ALL.iter().find(|(scenario, _)| scenario == self);
         f.write_str(found.map_or("unknown", |(_, name)| name))
-    }
-}
-
-/// A stream of random numbers that a seed and a client's number give.
-#[derive(Clone, Debug)]
-pub struct Dice(u64);
-
-impl Dice {
-    /// Returns the stream of `client` under `seed`.
-    #[must_use]
-    pub const fn new(seed: u64, client: u64) -> Self {
-        Self(seed ^ client.wrapping_mul(0x9E37_79B9_7F4A_7C15))
-    }
-
-    /// Returns the next number.
-    pub const fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// Returns a number below `end`, 0 if that is 0.
-    pub const fn below(&mut self, end: u64) -> u64 {
-        if end == 0 { 0 } else { self.next() % end }
-    }
-
-    /// Returns a number from `-reach` to `reach`.
-    pub fn within(&mut self, reach: i32) -> i32 {
-        let width = u64::from(reach.unsigned_abs()) * 2 + 1;
-        i32::try_from(self.below(width)).unwrap_or(0) - reach
     }
 }
 
@@ -242,7 +213,7 @@ mod tests {
     fn the_same_seed_walks_the_same_way() {
         let walk = |seed| {
             let mut walker =
-                Walker::new(Scenario::Spread, 500, Position::default(), Dice::new(seed, 3));
+                Walker::new(Scenario::Spread, 500, Position::default(), Dice::of_client(seed, 3));
             (0..200).map(|at| walker.input(Position::new(at * 20, 0, 0)).yaw.0).collect::<Vec<_>>()
         };
         assert_eq!(walk(1), walk(1));
@@ -258,7 +229,8 @@ mod tests {
 
     #[test]
     fn one_who_cannot_get_on_looks_for_another_goal() {
-        let mut walker = Walker::new(Scenario::Spread, 500, Position::default(), Dice::new(7, 0));
+        let mut walker =
+            Walker::new(Scenario::Spread, 500, Position::default(), Dice::of_client(7, 0));
         let first = walker.input(Position::default()).yaw;
         let others = (0..300).map(|_| walker.input(Position::default()).yaw);
         assert!(others.into_iter().any(|yaw| yaw != first));
@@ -266,17 +238,11 @@ mod tests {
 
     #[test]
     fn commuters_cross_the_border() {
-        let mut walker = Walker::new(Scenario::Commute, 10, Position::default(), Dice::new(7, 0));
+        let mut walker =
+            Walker::new(Scenario::Commute, 10, Position::default(), Dice::of_client(7, 0));
         walker.input(Position::default());
         assert!(walker.goal.is_some_and(|goal| goal.x > BORDER_CM));
         walker.input(walker.goal.expect("a goal"));
         assert!(walker.goal.is_some_and(|goal| goal.x < BORDER_CM));
-    }
-
-    #[test]
-    fn dice_stay_in_range() {
-        let mut dice = Dice::new(1, 2);
-        assert!((0..1_000).all(|_| dice.within(5).abs() <= 5));
-        assert_eq!(dice.below(0), 0);
     }
 }

@@ -12,7 +12,7 @@ use protocol::replica::{Detail, Replica, Terrain};
 use protocol::rules::{Act, OfferId, RuleBook, Why};
 use protocol::units::{Position, TICK_HZ_DEFAULT, Tick, Yaw};
 
-use tests::sim::stream::Stream;
+use tests::dice::Dice;
 use tests::sim::wish::wish;
 
 /// Ticks in which every request must be answered.
@@ -96,7 +96,7 @@ impl Client {
     }
 
     /// Walks somewhere else now and then.
-    pub fn wander(&mut self, chance: &mut Stream, half_width_cm: i32) {
+    pub fn wander(&mut self, chance: &mut Dice, half_width_cm: i32) {
         let here = self.replica.body().position();
         let is_at_edge = half_width_cm - 500 < here.x.abs().max(here.z.abs());
         if is_at_edge {
@@ -109,7 +109,7 @@ impl Client {
     }
 
     /// Returns something to do with what is near, by what this client knows.
-    pub fn wish(&mut self, chance: &mut Stream) -> Option<Act> {
+    pub fn wish(&mut self, chance: &mut Dice) -> Option<Act> {
         wish(&self.replica, &mut self.offers, chance)
     }
 

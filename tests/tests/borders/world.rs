@@ -24,8 +24,8 @@ use server::shard::pack::Packed;
 use server::shard::viewer::{ClientKey, Told};
 use server::shard::{Shard, WorldRules};
 use server::switchboard::Switchboard;
+use tests::dice::Dice;
 use tests::sim::keeping::Keeping;
-use tests::sim::stream::Stream;
 use worldgen::chunk::{Chunk, Surface};
 
 use super::client::Client;
@@ -71,7 +71,7 @@ pub struct World {
     clients: Vec<Client>,
     keeping: Keeping,
     tick: Tick,
-    chance: Stream,
+    chance: Dice,
     is_resting: bool,
     hasher: DefaultHasher,
     truth: BTreeMap<EntityId, Position>,
@@ -86,7 +86,7 @@ impl World {
     /// Returns a crowd and what lies about, spread by chance.
     pub fn new(seed: u64) -> Self {
         let half_width_cm = Regions::new(3, WIDTH_CM).half_width_cm();
-        let mut chance = Stream::new(seed);
+        let mut chance = Dice(seed);
         let things = things(&mut chance, &RuleBook::starter(), half_width_cm);
         let walkers = (0..WALKERS).map(|_| chance.place(half_width_cm - 100)).collect::<Vec<_>>();
         Self::with(chance, things, &walkers)
@@ -100,12 +100,12 @@ impl World {
             let kind = book.kind_named(name).expect(name);
             Thing::new(thing_id(index), kind.id, 1, holder)
         });
-        let mut world = Self::with(Stream::new(0), things.collect(), walkers);
+        let mut world = Self::with(Dice(0), things.collect(), walkers);
         world.is_resting = true;
         world
     }
 
-    fn with(chance: Stream, things: Vec<Thing>, walkers: &[Position]) -> Self {
+    fn with(chance: Dice, things: Vec<Thing>, walkers: &[Position]) -> Self {
         let regions = Regions::new(3, WIDTH_CM);
         let half_width_cm = regions.half_width_cm();
         let motion = MotionRules { hz: TICK_HZ_DEFAULT, half_width_cm, ..MotionRules::default() };
@@ -214,7 +214,7 @@ impl World {
     }
 
     /// Splits or merges a region by chance.
-    pub fn divide_by_chance(&mut self, chance: &mut Stream) {
+    pub fn divide_by_chance(&mut self, chance: &mut Dice) {
         let regions: Vec<RegionIndex> = self.regions.indices().collect();
         let region = regions[chance.below(regions.len() as u64) as usize];
         let bounds = Bounds { width_cm_min: 0, count_max: 64 };
@@ -455,7 +455,7 @@ impl World {
     }
 }
 
-fn things(chance: &mut Stream, book: &RuleBook, half_cm: i32) -> Vec<Thing> {
+fn things(chance: &mut Dice, book: &RuleBook, half_cm: i32) -> Vec<Thing> {
     let kinds = ["apple", "plank", "stone", "rope"].map(|name| book.kind_named(name).expect(name));
     let stacks = 0..STACKS;
     stacks

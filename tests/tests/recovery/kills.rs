@@ -16,6 +16,7 @@ use protocol::rules::{Act, Args, KindId, Verb};
 use protocol::session::Answer;
 use protocol::units::{Position, Tick};
 use tests::guest::{Guest, options, run};
+use tests::measure::rounds;
 use tests::power::{Plan, Power};
 use tests::process::ServerProcess;
 use tokio::task::LocalSet;
@@ -195,11 +196,6 @@ fn nothing_acknowledged_is_lost_or_doubled_by_a_power_cut() -> Result<()> {
     Ok(())
 }
 
-fn rounds(usual: u32) -> u32 {
-    let rounds = std::env::var("ECUMENE_ROUNDS").ok().and_then(|text| text.parse().ok());
-    rounds.unwrap_or(usual)
-}
-
 /// Lets people act, ends the server by `end` and starts it again, so many times; returns what came
 /// of it, in words.
 fn check_rounds(
@@ -278,7 +274,7 @@ fn check_rounds(
 
 fn percentile(values: &mut [f64], percent: usize) -> f64 {
     values.sort_by(f64::total_cmp);
-    tests::siege::witness::percentile(values, percent)
+    tests::measure::percentile(values, percent)
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::io::{self, ErrorKind, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use crate::io::files::missing_folders;
+use crate::io::files::make_folder_durably;
 use crate::store::{Number, StoreError};
 
 /// Marks a rewritten database as whole.
@@ -41,7 +41,7 @@ impl DataFolder {
     /// # Errors
     /// [`StoreError::InUse`] when another process has it, or the system's error.
     pub fn take(path: &Path) -> Result<Self, StoreError> {
-        make_folder(path)?;
+        make_folder_durably(path).map_err(|e| io_error("cannot make", path, &e))?;
         let lock_path = path.join("lock");
         let opened =
             OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&lock_path);
@@ -137,29 +137,6 @@ impl DataFolder {
     pub fn read_mark(&self) -> Result<Option<Number>, StoreError> {
         read_mark(&self.path.join("mark"))
     }
-}
-
-/// Makes a data folder that is not there yet, and its name durable: whatever is kept in it would
-/// be lost with the name.
-fn make_folder(path: &Path) -> Result<(), StoreError> {
-    let missing = missing_folders(path);
-    fs::create_dir_all(path).map_err(|e| io_error("cannot make", path, &e))?;
-    for new in &missing {
-        sync_folder(above(new))?;
-    }
-    // Whoever made it before may have been killed before its name was durable. A folder above it
-    // that is not ours to read was not made by this program.
-    if missing.is_empty()
-        && let Err(error) = sync_folder(above(path))
-    {
-        tracing::debug!(%error, "the data folder's own name is taken to be durable");
-    }
-    Ok(())
-}
-
-fn above(path: &Path) -> &Path {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    folder.unwrap_or_else(|| Path::new("."))
 }
 
 fn read_mark(path: &Path) -> Result<Option<Number>, StoreError> {

@@ -26,8 +26,9 @@ use tokio::time::{sleep, timeout};
 
 use super::super::observer::Observer;
 use super::super::picture::Picture;
-use super::super::scenario::{Dice, Scenario, Walker};
+use super::super::scenario::{Scenario, Walker};
 use super::{Crowd, OBSERVED, Order, Wish};
+use crate::dice::Dice;
 
 /// How long coming in may take.
 const ENTERING: Duration = Duration::from_secs(20);
@@ -274,7 +275,7 @@ impl Visitor {
 
     fn settle(&mut self, crowd: &Crowd, connection: Connection, welcome: &Welcome) -> Stay {
         let Order { seed, clients, scenario, .. } = &crowd.order;
-        let dice = Dice::new(*seed, self.client as u64);
+        let dice = Dice::of_client(*seed, self.client as u64);
         let newest = if welcome.resumed { self.newest_input } else { 0 };
         if self.client.is_multiple_of(OBSERVED) {
             match &mut self.observer {
