@@ -5,6 +5,7 @@
 //! late frame never moves a stranger.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::mem::{replace, take};
 
 use protocol::delta::{FrameEncoder, FrameHead, FrameScratch};
 use protocol::ids::EntityId;
@@ -51,19 +52,30 @@ const CREDIT_DUE: u16 = 12;
 /// What an entity with so many nearer avatars earns each tick: 20, 10 and 5 times a second at 20 Hz.
 ///
 /// Things lie still and cost nothing, so they slow nobody down.
-const fn earned(avatars_nearer: usize) -> u16 {
+const fn earned(avatars_nearer: usize) -> u8 {
+    let due = CREDIT_DUE as u8;
     match avatars_nearer {
-        0..16 => CREDIT_DUE,
-        16..32 => CREDIT_DUE / 2,
-        _ => CREDIT_DUE / 4,
+        0..16 => due,
+        16..32 => due / 2,
+        _ => due / 4,
     }
 }
 
-/// One entity that the client is shown.
-#[derive(Clone, Debug, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+/// What decides each tick whether the client is told of an entity: small, because that is looked at
+/// for all that all clients are shown.
+#[derive(Clone, Copy, Debug, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 struct Tracked {
-    handle: u16,
+    /// The tick at which nothing had to be told, while what is shown stays the same.
+    quiet: Tick,
     slot: Slot,
+    credit: u16,
+    earned: u8,
+    handle: u8,
+}
+
+/// What the client was told of an entity that it is shown.
+#[derive(Clone, Debug, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+struct Known {
     id: EntityId,
     /// Version of what was announced about it.
     version: u32,
@@ -71,10 +83,6 @@ struct Tracked {
     announced: EntityState,
     /// Whether a frame told a newer one.
     framed: bool,
-    /// The tick at which nothing had to be told, while what is shown stays the same.
-    quiet: Tick,
-    credit: u16,
-    earned: u16,
 }
 
 /// What one client is shown, and what of it has arrived.
@@ -84,9 +92,11 @@ pub struct Viewer {
     pub client: ClientKey,
     encoder: FrameEncoder,
     tracked: Vec<Tracked>,
-    #[rkyv(with = AsVec)]
-    free: BTreeSet<u16>,
-    retiring: VecDeque<(u64, u16)>,
+    /// In the order of `tracked`.
+    known: Vec<Known>,
+    /// One bit for each handle that may be given.
+    free: u128,
+    retiring: VecDeque<(u64, u8)>,
     announced: u64,
     /// Handles that a lost shard announced, to be taken back with the next announcement.
     stale: Vec<u16>,
@@ -122,6 +132,13 @@ impl Told {
     }
 }
 
+/// Takes the lowest handle out of `free`.
+fn give(free: &mut u128) -> Option<u8> {
+    let handle = u8::try_from(free.trailing_zeros()).ok().filter(|_| *free != 0)?;
+    *free &= *free - 1;
+    Some(handle)
+}
+
 const fn bit(handle: u16) -> u128 {
     1 << (handle % HANDLES_MAX)
 }
@@ -143,9 +160,10 @@ pub struct Scratch {
     ranked: Vec<Ranked>,
     /// By slot: one more than the index of its entry in `ranked`, zero for none.
     places: Vec<u16>,
-    keyed: Vec<(usize, Ranked)>,
-    shown: Vec<Slot>,
-    due: Vec<(u16, usize)>,
+    /// By slot: whether the viewer is shown it.
+    shown: Vec<bool>,
+    /// Who is due, the most overdue first: what is left of the highest credit, and the index.
+    due: Vec<u32>,
     frame: FrameScratch,
     bytes: Vec<u8>,
 }
@@ -164,7 +182,7 @@ impl Scratch {
 
     /// Returns the entry of a slot, once.
     fn take(&mut self, slot: Slot) -> Option<Ranked> {
-        let place = std::mem::take(self.places.get_mut(slot as usize)?);
+        let place = take(self.places.get_mut(slot as usize)?);
         self.ranked.get(usize::from(place).checked_sub(1)?).copied()
     }
 }
@@ -173,15 +191,16 @@ impl Viewer {
     /// Returns the view of a client that was announced `told` so far.
     #[must_use]
     pub fn new(client: ClientKey, hz: u16, hidden: BTreeSet<EntityId>, told: Told) -> Self {
-        let handles = |bears| (0..HANDLES_MAX).filter(move |&handle| told.bears(handle) == bears);
+        let stale = (0..HANDLES_MAX).filter(|&handle| told.bears(handle));
         Self {
             client,
             encoder: FrameEncoder::new(hz),
             tracked: Vec::new(),
-            free: handles(false).collect(),
+            known: Vec::new(),
+            free: !told.handles,
             retiring: VecDeque::new(),
             announced: told.announced,
-            stale: handles(true).collect(),
+            stale: stale.collect(),
             hidden,
         }
     }
@@ -205,7 +224,7 @@ impl Viewer {
             if number > confirmed {
                 break;
             }
-            self.free.insert(handle);
+            self.free |= bit(handle.into());
             self.retiring.pop_front();
         }
     }
@@ -227,24 +246,24 @@ impl Viewer {
 
     /// Returns which entities are shown.
     pub fn shown(&self) -> impl Iterator<Item = EntityId> + '_ {
-        self.tracked.iter().map(|tracked| tracked.id)
+        self.known.iter().map(|known| known.id)
     }
 
     /// Finds each tracked entity again in another shard's table.
     ///
     /// What that shard does not know leaves view at the next look around.
     pub fn move_to(&mut self, entities: &Entities) {
-        for tracked in &mut self.tracked {
-            tracked.slot = entities.slot(tracked.id).unwrap_or(Slot::MAX);
+        for (tracked, known) in self.tracked.iter_mut().zip(&self.known) {
+            tracked.slot = entities.slot(known.id).unwrap_or(Slot::MAX);
             tracked.quiet = Tick(0);
         }
     }
 
     /// Finds those again that got another slot: who was forgotten and told of anew in one tick.
     fn find_again(&mut self, entities: &Entities) {
-        for tracked in &mut self.tracked {
-            if entities.get(tracked.slot).is_none_or(|entity| entity.id != tracked.id) {
-                tracked.slot = entities.slot(tracked.id).unwrap_or(Slot::MAX);
+        for (tracked, known) in self.tracked.iter_mut().zip(&self.known) {
+            if entities.get(tracked.slot).is_none_or(|entity| entity.id != known.id) {
+                tracked.slot = entities.slot(known.id).unwrap_or(Slot::MAX);
                 tracked.quiet = Tick(0);
             }
         }
@@ -262,25 +281,27 @@ impl Viewer {
         self.find_again(entities);
         self.rank((own, here, reach_cm), grid, entities, scratch);
         scratch.mark();
-        let mut vanish = std::mem::take(&mut self.stale);
+        let mut vanish = take(&mut self.stale);
         let mut kept = 0;
         for index in 0..self.tracked.len() {
-            let tracked = &mut self.tracked[index];
-            let is_same = entities.get(tracked.slot).is_some_and(|entity| entity.id == tracked.id);
+            let (tracked, known) = (&mut self.tracked[index], &self.known[index]);
+            let is_same = entities.get(tracked.slot).is_some_and(|entity| entity.id == known.id);
             if let Some(ranked) = scratch.take(tracked.slot).filter(|_| is_same) {
                 tracked.earned = earned(ranked.avatars_nearer);
                 self.tracked.swap(kept, index);
+                self.known.swap(kept, index);
                 kept += 1;
             } else {
-                vanish.push(tracked.handle);
+                vanish.push(tracked.handle.into());
             }
         }
         self.tracked.truncate(kept);
+        self.known.truncate(kept);
         let mut appear = self.told_anew(entities);
         for index in 0..scratch.ranked.len() {
             let Some(ranked) = scratch.take(scratch.ranked[index].slot) else { continue };
             let Some(entity) = entities.get(ranked.slot) else { continue };
-            let Some(handle) = self.free.pop_first() else { continue };
+            let Some(handle) = give(&mut self.free) else { continue };
             appear.push(self.track(handle, ranked, entity));
         }
         if vanish.is_empty() && appear.is_empty() {
@@ -289,7 +310,8 @@ impl Viewer {
         self.announced += 1;
         for &handle in &vanish {
             self.encoder.forget(handle);
-            self.retiring.push_back((self.announced, handle));
+            // There are no more than a byte tells.
+            self.retiring.push_back((self.announced, handle as u8));
         }
         Some(Announce { since: tick, vanish, appear })
     }
@@ -302,7 +324,7 @@ impl Viewer {
         entities: &Entities,
         scratch: &mut Scratch,
     ) {
-        let Scratch { near, ranked, keyed, shown, .. } = scratch;
+        let Scratch { near, ranked, shown, .. } = scratch;
         let looked_at = TRACKED_MAX + 1 + STAY_RANKS + self.hidden.len().min(TRACKED_MAX);
         grid.nearest((here.x, here.z), looked_at, reach_cm, near);
         ranked.clear();
@@ -318,45 +340,37 @@ impl Viewer {
         if ranked.len() <= TRACKED_MAX {
             return;
         }
-        shown.clear();
-        shown.extend(self.tracked.iter().map(|tracked| tracked.slot));
-        shown.sort_unstable();
-        let stays = |slot| shown.binary_search(&slot).is_ok();
-        keyed.clear();
-        keyed.extend(ranked.iter().map(|&one| {
-            let handicap = if stays(one.slot) { 0 } else { STAY_RANKS };
-            (one.rank + handicap, one)
-        }));
-        keyed.sort_unstable();
-        ranked.clear();
-        ranked.extend(keyed.iter().take(TRACKED_MAX).map(|&(_, one)| one));
-        ranked.sort_unstable();
+        shown.resize(entities.slots(), false);
+        mark(shown, &self.tracked, true);
+        thin(ranked, shown);
+        mark(shown, &self.tracked, false);
     }
 
     fn told_anew(&mut self, entities: &Entities) -> Vec<Appear> {
         let mut appear = Vec::new();
-        for tracked in &mut self.tracked {
+        for (tracked, known) in self.tracked.iter().zip(&mut self.known) {
             let Some(entity) = entities.get(tracked.slot) else { continue };
-            if entity.about.version != tracked.version {
-                tracked.version = entity.about.version;
+            if entity.about.version != known.version {
+                known.version = entity.about.version;
                 appear.push(appearance(tracked.handle, entity));
             }
         }
         appear
     }
 
-    fn track(&mut self, handle: u16, ranked: Ranked, entity: &Entity) -> Appear {
-        let announced = EntityState { velocity: [0; 3], animation: 0, ..entity.state };
+    fn track(&mut self, handle: u8, ranked: Ranked, entity: &Entity) -> Appear {
         self.tracked.push(Tracked {
-            handle,
-            slot: ranked.slot,
-            id: entity.id,
-            version: entity.about.version,
-            announced,
-            framed: false,
             quiet: Tick(0),
+            slot: ranked.slot,
             credit: CREDIT_DUE,
             earned: earned(ranked.avatars_nearer),
+            handle,
+        });
+        self.known.push(Known {
+            id: entity.id,
+            version: entity.about.version,
+            announced: EntityState { velocity: [0; 3], animation: 0, ..entity.state },
+            framed: false,
         });
         appearance(handle, entity)
     }
@@ -370,39 +384,41 @@ impl Viewer {
     ) -> &'a [u8] {
         scratch.due.clear();
         let mut is_at_hand = false;
-        for (index, tracked) in self.tracked.iter_mut().enumerate() {
-            tracked.credit = tracked.credit.saturating_add(tracked.earned);
+        let all = self.tracked.iter_mut().zip(&self.known).zip(0_u32..);
+        for ((tracked, known), index) in all {
+            tracked.credit = tracked.credit.saturating_add(tracked.earned.into());
             if tracked.credit < CREDIT_DUE || changes.none_since(tracked.quiet, tracked.slot) {
                 continue;
             }
             let Some(entity) = entities.get(tracked.slot) else { continue };
-            if entity.id != tracked.id {
+            if entity.id != known.id {
                 continue;
             }
-            let is_told = if tracked.framed {
-                if !std::mem::replace(&mut is_at_hand, true) {
+            let is_told = if known.framed {
+                if !replace(&mut is_at_hand, true) {
                     self.encoder.read_ahead();
                 }
-                !self.encoder.needs_send(tracked.handle, &entity.state)
+                !self.encoder.needs_send(tracked.handle.into(), &entity.state)
             } else {
-                entity.state == tracked.announced
+                entity.state == known.announced
             };
             if is_told {
                 tracked.quiet = head.tick;
             } else {
-                scratch.due.push((u16::MAX - tracked.credit, index));
+                scratch.due.push(u32::from(u16::MAX - tracked.credit) << 16 | index);
             }
         }
         scratch.due.sort_unstable();
         let mut frame = self.encoder.begin(head, &mut scratch.frame);
-        for &(_, index) in &scratch.due {
+        for &due in &scratch.due {
+            let index = (due & 0xFFFF) as usize;
             let tracked = &mut self.tracked[index];
             let Some(entity) = entities.get(tracked.slot) else { continue };
-            if !frame.push(tracked.handle, &entity.state) {
+            if !frame.push(tracked.handle.into(), &entity.state) {
                 break;
             }
             tracked.credit = 0;
-            tracked.framed = true;
+            self.known[index].framed = true;
         }
         scratch.bytes.clear();
         frame.finish(&mut scratch.bytes);
@@ -410,9 +426,43 @@ impl Viewer {
     }
 }
 
-fn appearance(handle: u16, entity: &Entity) -> Appear {
+/// Keeps [`TRACKED_MAX`] of `ranked`, which come by rank: the first, whoever is shown already before
+/// others who are not much nearer.
+fn thin(ranked: &mut Vec<Ranked>, shown: &[bool]) {
+    let is_shown = |one: &Ranked| shown.get(one.slot as usize) == Some(&true);
+    let ranks = |shown| {
+        let those = ranked.iter().filter(move |one| is_shown(one) == shown);
+        those.map(|one| one.rank).peekable()
+    };
+    let (mut staying, mut coming) = (ranks(true), ranks(false));
+    for _ in 0..TRACKED_MAX {
+        let stays = match (staying.peek(), coming.peek()) {
+            (Some(&stays), Some(&comes)) => stays < comes + STAY_RANKS,
+            (stays, _) => stays.is_some(),
+        };
+        if stays {
+            staying.next()
+        } else {
+            coming.next()
+        };
+    }
+    let end = |rank: Option<usize>| rank.unwrap_or(usize::MAX);
+    let (staying, coming) = (end(staying.next()), end(coming.next()));
+    ranked.retain(|one| one.rank < if is_shown(one) { staying } else { coming });
+}
+
+/// Notes by slot who is shown, or of the same that they are not.
+fn mark(shown: &mut [bool], tracked: &[Tracked], is_shown: bool) {
+    for tracked in tracked {
+        if let Some(place) = shown.get_mut(tracked.slot as usize) {
+            *place = is_shown;
+        }
+    }
+}
+
+fn appearance(handle: u8, entity: &Entity) -> Appear {
     Appear {
-        handle,
+        handle: handle.into(),
         entity: entity.id,
         being: entity.about.being.clone(),
         position: entity.state.position,
