@@ -322,7 +322,7 @@ pub struct ServeArgs {
     #[arg(long, value_name = "FILE")]
     pub keylog: Option<String>,
     /// Record all that goes into each step to a new file, for `ecumene-sim --replay`: everything
-    /// that anybody does or says is in it.
+    /// that anybody does or says is in it. A split or merge of regions ends the recording.
     #[arg(long, value_name = "FILE")]
     pub record: Option<PathBuf>,
     /// MiB after which the recording ends, while the world goes on.
