@@ -46,6 +46,11 @@ impl Balance {
         load.steps += 1;
     }
 
+    /// Forgets what was measured: nobody goes by it.
+    pub fn forget(&mut self) {
+        self.loads.clear();
+    }
+
     /// Returns what to change at `tick`, if anything: at most once a second.
     pub fn decide(
         &mut self,

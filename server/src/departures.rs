@@ -116,11 +116,11 @@ impl Departures {
     }
 
     /// Goes by another division of the world: who was leaving a region that is no more leaves one
-    /// that has its place.
-    pub fn redivide(&mut self, change: &Redivision) {
+    /// that has its place, as the switchboard found out, also of those who had not come in.
+    pub fn redivide(&mut self, change: &Redivision, homes: &BTreeMap<EntityId, RegionIndex>) {
         for (avatar, going) in &mut self.going {
             if change.gone.contains(&going.region) {
-                let known = change.owners.get(avatar).copied();
+                let known = homes.get(avatar).copied();
                 going.region = known.unwrap_or_else(|| change.first());
             }
         }

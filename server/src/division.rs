@@ -73,6 +73,12 @@ impl Division {
         &self.drawn
     }
 
+    /// Returns whether a region is to be no more.
+    #[must_use]
+    pub fn concerns(&self, region: RegionIndex) -> bool {
+        self.drawn.gone.contains(&region)
+    }
+
     /// Takes note of what the store knows the new shards as.
     pub fn enrol(&mut self, epochs: Epochs) {
         if matches!(self.stage, Stage::Enrolling) {

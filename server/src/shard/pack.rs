@@ -55,6 +55,20 @@ impl Packed {
         self.tick
     }
 
+    /// Checks that the shard goes by this division, or by one that led to it, and is of the square
+    /// that its region is there. What comes from another process says both itself.
+    ///
+    /// # Errors
+    /// [`BadPack::Foreign`]; whoever packed it is at fault.
+    pub fn check_division(&self, regions: &Regions) -> Result<(), BadPack> {
+        let (square, version) = (regions.region(self.region), self.regions.version());
+        let is_ours = self.regions.is_of_same_grid(regions)
+            && version <= regions.version()
+            && square.is_some()
+            && self.regions.region(self.region) == square;
+        if is_ours { Ok(()) } else { Err(BadPack::Foreign { region: self.region, version }) }
+    }
+
     /// Returns the shard, in a world of these rules.
     ///
     /// # Errors
@@ -116,6 +130,14 @@ pub enum BadPack {
     /// There is no such region.
     #[error("the world has no region {}", .0.0)]
     Region(RegionIndex),
+    /// It goes by a division of some other world.
+    #[error("region {} is packed by division {version}, which is none of this world's", .region.0)]
+    Foreign {
+        /// Which region.
+        region: RegionIndex,
+        /// How many changes led to what it goes by.
+        version: u32,
+    },
     /// What it goes by is no division.
     #[error(transparent)]
     Division(#[from] BadDivision),
