@@ -103,6 +103,8 @@ pub struct Told {
     announced: u64,
     /// One bit for each handle that bears a name; there are [`HANDLES_MAX`].
     handles: u128,
+    /// The same for each that ever bore one.
+    used: u128,
 }
 
 impl Told {
@@ -115,10 +117,15 @@ impl Told {
         for appear in &announce.appear {
             self.handles |= bit(appear.handle);
         }
+        self.used |= self.handles;
     }
 
     fn bears(self, handle: u16) -> bool {
         self.handles & bit(handle) != 0
+    }
+
+    fn has_borne(self, handle: u16) -> bool {
+        self.used & bit(handle) != 0
     }
 }
 
@@ -173,15 +180,17 @@ impl Viewer {
     /// Returns the view of a client that was announced `told` so far.
     #[must_use]
     pub fn new(client: ClientKey, hz: u16, hidden: BTreeSet<EntityId>, told: Told) -> Self {
-        let handles = |bears| (0..HANDLES_MAX).filter(move |&handle| told.bears(handle) == bears);
+        let (used, free): (Vec<u16>, _) = (0..HANDLES_MAX).partition(|&it| told.has_borne(it));
+        let (stale, gone): (Vec<u16>, Vec<u16>) = used.into_iter().partition(|&it| told.bears(it));
         Self {
             client,
             encoder: FrameEncoder::new(hz),
             tracked: Vec::new(),
-            free: handles(false).collect(),
-            retiring: VecDeque::new(),
+            free: BTreeSet::from_iter(free),
+            // Nobody here knows how much of that the client has read.
+            retiring: gone.into_iter().map(|handle| (told.announced, handle)).collect(),
             announced: told.announced,
-            stale: handles(true).collect(),
+            stale,
             hidden,
         }
     }
@@ -415,5 +424,45 @@ fn appearance(handle: u16, entity: &Entity) -> Appear {
         position: entity.state.position,
         yaw: Yaw::from_coarse(entity.state.yaw),
         flags: entity.state.flags,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::ids::PersonId;
+    use protocol::message::common::Appearance;
+
+    use super::*;
+
+    fn announce(vanish: &[u16], appear: &[u16]) -> Announce {
+        let appearance = |&handle: &u16| Appear {
+            handle,
+            entity: EntityId(handle.into()),
+            being: Being::Avatar {
+                person: PersonId(1),
+                name: String::new(),
+                appearance: Appearance::default(),
+            },
+            position: Position::default(),
+            yaw: Yaw::NORTH,
+            flags: 0,
+        };
+        let appear = appear.iter().map(appearance).collect();
+        Announce { since: Tick(1), vanish: vanish.to_vec(), appear }
+    }
+
+    #[test]
+    fn a_view_that_goes_on_gives_away_no_handle_whose_bearer_the_client_may_still_see() {
+        let mut told = Told::default();
+        told.note(&announce(&[], &[0, 1]));
+        told.note(&announce(&[0], &[2]));
+        let mut viewer = Viewer::new(ClientKey(1), 20, BTreeSet::new(), told);
+        assert_eq!((viewer.stale.as_slice(), viewer.free.first()), (&[1, 2][..], Some(&3)));
+        let mut read = |announcements| {
+            viewer.acknowledge(&InputHead { announcements, ..InputHead::default() }, &[]);
+            viewer.free.first().copied()
+        };
+        assert_eq!(read(1), Some(3), "it sees the first yet");
+        assert_eq!(read(2), Some(0));
     }
 }
