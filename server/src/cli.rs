@@ -614,12 +614,14 @@ mod tests {
 
     use super::*;
 
-    fn request(line: &str) -> AdminRequest {
+    /// Returns what a command line asks of a server.
+    pub(super) fn request(line: &str) -> AdminRequest {
         let cli = Cli::try_parse_from(line.split(' ')).unwrap();
         cli.command.request(1_000).unwrap()
     }
 
-    fn refused(line: &str) -> String {
+    /// Returns why a command line is refused.
+    pub(super) fn refused(line: &str) -> String {
         Cli::try_parse_from(line.split(' ')).unwrap_err().to_string()
     }
 

@@ -339,8 +339,5 @@ impl GatewayActor {
 /// Returns how far regions may be split.
 fn bounds(shards: &Shards) -> Bounds {
     let width_m = i32::try_from(shards.width_min_m).unwrap_or(i32::MAX);
-    Bounds {
-        width_cm_min: width_m.saturating_mul(100),
-        count_max: shards.count_max as usize,
-    }
+    Bounds { width_cm_min: width_m.saturating_mul(100), count_max: shards.count_max as usize }
 }
