@@ -192,4 +192,13 @@ mod tests {
         }
         assert_eq!(pass(&mut balance, &regions, 6..9, |_| 900), [None; 3]);
     }
+
+    #[test]
+    fn what_is_forgotten_is_measured_anew_for_a_whole_window() {
+        let regions = Regions::new(3, 25_600);
+        let mut balance = Balance::default();
+        assert_eq!(pass(&mut balance, &regions, 1..4, |_| 700), [None; 3]);
+        balance.forget();
+        assert_eq!(pass(&mut balance, &regions, 4..7, |_| 700), [None; 3]);
+    }
 }
