@@ -88,7 +88,15 @@ fn heard(routes: &mut Switchboard, region: u32, tick: u64) -> String {
         Command::Ghosts(batch) => format!("ghosts but {}", batch.left.len()),
         Command::Redivide(change) => format!("redivide {}", change.regions.version()),
         Command::Ripple(_) => "ripple".into(),
-        other => format!("{other:?}"),
+        other @ (Command::Attach { .. }
+        | Command::Detach { .. }
+        | Command::Say { .. }
+        | Command::Wear { .. }
+        | Command::Hide { .. }
+        | Command::Place { .. }
+        | Command::Ground(_)
+        | Command::TellAnew(_)
+        | Command::EndOffer { .. }) => format!("{other:?}"),
     };
     let inputs = input.inputs.iter().map(|(avatar, _)| format!("input {}", avatar.0));
     input.commands.iter().map(said).chain(inputs).collect::<Vec<_>>().join(", ")
