@@ -162,7 +162,7 @@ pub struct Host {
     places: Places,
     ground: BTreeMap<ChunkId, Arc<Chunk>>,
     /// What a planted bug writes a tick late.
-    unfinished: Vec<Batch>,
+    unfinished: Vec<(Tick, Batch)>,
     epochs: Epochs,
     mint: IdMint,
     lobby_mint: IdMint,

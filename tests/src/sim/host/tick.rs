@@ -233,7 +233,8 @@ impl Host {
             if 1 < entry.changes.len() && self.saboteur.strikes(Break::SplitEntry, 1) {
                 let (first, rest) = entry.changes.split_at(1);
                 let part = |changes: &[Change]| Entry { changes: changes.to_vec(), event: None };
-                self.unfinished.push(rows::entry_batch(&part(rest), shard, epoch));
+                let rest = rows::entry_batch(&part(rest), shard, epoch);
+                self.unfinished.push((self.tick, rest));
                 numbers.push(self.append(rows::entry_batch(&part(first), shard, epoch))?);
                 continue;
             }
@@ -335,7 +336,10 @@ impl Host {
     /// What was violated.
     pub fn end_tick(&mut self, took: Duration) -> Check {
         self.append_unsaved()?;
-        for batch in std::mem::take(&mut self.unfinished) {
+        // The rest of an entry comes a tick after its beginning.
+        let now = self.tick;
+        let due = self.unfinished.extract_if(.., |(since, _)| *since < now);
+        for (_, batch) in due.collect::<Vec<_>>() {
             self.append(batch)?;
         }
         self.recover_lost()?;
