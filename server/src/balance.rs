@@ -46,6 +46,11 @@ impl Balance {
         load.steps += 1;
     }
 
+    /// Forgets what was measured: nobody goes by it.
+    pub fn forget(&mut self) {
+        self.loads.clear();
+    }
+
     /// Returns what to change at `tick`, if anything: at most once a second.
     pub fn decide(
         &mut self,
@@ -186,5 +191,14 @@ mod tests {
             assert_eq!(changed.is_some(), tick == 80);
         }
         assert_eq!(pass(&mut balance, &regions, 6..9, |_| 900), [None; 3]);
+    }
+
+    #[test]
+    fn what_is_forgotten_is_measured_anew_for_a_whole_window() {
+        let regions = Regions::new(3, 25_600);
+        let mut balance = Balance::default();
+        assert_eq!(pass(&mut balance, &regions, 1..4, |_| 700), [None; 3]);
+        balance.forget();
+        assert_eq!(pass(&mut balance, &regions, 4..7, |_| 700), [None; 3]);
     }
 }

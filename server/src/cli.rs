@@ -322,7 +322,7 @@ pub struct ServeArgs {
     #[arg(long, value_name = "FILE")]
     pub keylog: Option<String>,
     /// Record all that goes into each step to a new file, for `ecumene-sim --replay`: everything
-    /// that anybody does or says is in it.
+    /// that anybody does or says is in it. A split or merge of regions ends the recording.
     #[arg(long, value_name = "FILE")]
     pub record: Option<PathBuf>,
     /// MiB after which the recording ends, while the world goes on.
@@ -614,12 +614,14 @@ mod tests {
 
     use super::*;
 
-    fn request(line: &str) -> AdminRequest {
+    /// Returns what a command line asks of a server.
+    pub(super) fn request(line: &str) -> AdminRequest {
         let cli = Cli::try_parse_from(line.split(' ')).unwrap();
         cli.command.request(1_000).unwrap()
     }
 
-    fn refused(line: &str) -> String {
+    /// Returns why a command line is refused.
+    pub(super) fn refused(line: &str) -> String {
         Cli::try_parse_from(line.split(' ')).unwrap_err().to_string()
     }
 

@@ -116,11 +116,11 @@ impl Departures {
     }
 
     /// Goes by another division of the world: who was leaving a region that is no more leaves one
-    /// that has its place.
-    pub fn redivide(&mut self, change: &Redivision) {
+    /// that has its place, as the switchboard found out, also of those who had not come in.
+    pub fn redivide(&mut self, change: &Redivision, homes: &BTreeMap<EntityId, RegionIndex>) {
         for (avatar, going) in &mut self.going {
             if change.gone.contains(&going.region) {
-                let known = change.owners.get(avatar).copied();
+                let known = homes.get(avatar).copied();
                 going.region = known.unwrap_or_else(|| change.first());
             }
         }
@@ -179,6 +179,7 @@ mod tests {
     use protocol::units::{Position, Yaw};
 
     use super::*;
+    use crate::region::{Bounds, Change, Redrawn, Regions};
 
     const ADA: PersonId = PersonId(1);
     const AVATAR: EntityId = EntityId(11);
@@ -254,5 +255,26 @@ mod tests {
         send(&mut departures);
         departures.forget(ADA);
         assert_eq!(departures.leave(&place), None);
+    }
+
+    #[test]
+    fn who_was_leaving_a_region_that_is_no_more_leaves_the_one_they_were_on_the_way_to() {
+        let regions = Regions::new(3, 12_800);
+        let bounds = Bounds { width_cm_min: 0, count_max: 64 };
+        let drawn = regions.redrawn(Change::Split(HERE), bounds).expect("it can be");
+        let Redrawn { regions, gone, new } = drawn;
+        let (first, second) = (new[0], new[1]);
+        let (owners, offers) = (BTreeMap::new(), BTreeMap::new());
+        let change = Redivision { regions, gone, new, owners, offers };
+        let lost_in = |homes: &[(EntityId, RegionIndex)], region: RegionIndex| {
+            let mut departures = Departures::default();
+            departures.send_home(AVATAR, (HERE, Tick(5)), Some(record()), 0);
+            departures.redivide(&change, &homes.iter().copied().collect());
+            departures.lose(region).len()
+        };
+        assert_eq!(lost_in(&[(AVATAR, second)], second), 1);
+        assert_eq!(lost_in(&[(AVATAR, second)], first), 0);
+        assert_eq!(lost_in(&[], first), 1, "nobody knows where they were");
+        assert_eq!(lost_in(&[(AVATAR, second)], HERE), 0, "it is no more");
     }
 }

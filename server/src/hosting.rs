@@ -48,6 +48,18 @@ enum State {
     Lost,
 }
 
+impl State {
+    /// Returns whether a process runs this region, or will.
+    fn uses(&self, link: LinkId) -> bool {
+        let there = Place::There(link);
+        match *self {
+            Self::Running { place, goal, .. } => place == there || goal == there,
+            Self::Packing { from, to, .. } => from == there || to == there,
+            Self::Lost => false,
+        }
+    }
+}
+
 /// What a region needs in a tick.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Turn {
@@ -208,12 +220,15 @@ impl Hosting {
     /// Returns whether a process runs anything, or will.
     #[must_use]
     pub fn uses(&self, link: LinkId) -> bool {
-        let there = Place::There(link);
-        self.states.values().any(|state| match *state {
-            State::Running { place, goal, .. } => place == there || goal == there,
-            State::Packing { from, to, .. } => from == there || to == there,
-            State::Lost => false,
-        })
+        self.states.values().any(|state| state.uses(link))
+    }
+
+    /// Returns whether a process may run these regions besides all others that it runs or will.
+    #[must_use]
+    pub fn has_room(&self, link: LinkId, regions: &[RegionIndex]) -> bool {
+        let others = self.states.iter().filter(|(region, _)| !regions.contains(region));
+        let others = others.filter(|(_, state)| state.uses(link)).count();
+        others + regions.len() <= REGIONS_MAX
     }
 
     /// Lets a region go to another place, if it runs at one.
@@ -257,15 +272,19 @@ impl Hosting {
     }
 
     /// Lets regions take the place of others, which are no more: all run here since `tick`, and go
-    /// to where they are bound for.
+    /// to where they are bound for, unless the process there has no room for all of them.
     pub fn replace(
         &mut self,
         gone: &[RegionIndex],
-        new: impl IntoIterator<Item = RegionIndex>,
+        new: &[RegionIndex],
         (to, tick): (Place, Tick),
     ) {
         self.states.retain(|region, _| !gone.contains(region));
-        for region in new {
+        let to = match to {
+            Place::There(link) if !self.has_room(link, new) => Place::Here,
+            Place::Here | Place::There(_) => to,
+        };
+        for &region in new {
             self.states.insert(region, here(tick));
             self.send_to(region, to);
         }
@@ -496,7 +515,7 @@ mod tests {
         assert_eq!(turns(&mut hosting, 4), "hpt");
         assert_eq!(hosting.packed_at(RegionIndex(1)), Some(Place::There(LINK)));
         let to = hosting.bound_for(RegionIndex(1)).expect("on its way");
-        hosting.replace(&regions(&[1]), regions(&[3, 4]), (to, Tick(3)));
+        hosting.replace(&regions(&[1]), &regions(&[3, 4]), (to, Tick(3)));
         assert_eq!(hosting.place(RegionIndex(1)), None);
         assert_eq!(hosting.place(RegionIndex(3)), Some(Place::Here));
         assert_eq!(hosting.turn(RegionIndex(3), Tick(5)), Turn::Pack, "it goes where it was");
@@ -507,5 +526,29 @@ mod tests {
         assert_eq!(hosting.turn(RegionIndex(4), Tick(5)), step, "its process is gone: it stays");
         hosting.answer(RegionIndex(4), Tick(5));
         assert!(hosting.is_home(RegionIndex(4), Tick(5)));
+    }
+
+    #[test]
+    fn a_process_runs_no_more_than_it_may_whatever_is_split() {
+        let full: Vec<u32> = (0..REGIONS_MAX as u32).collect();
+        let split = |count: usize| {
+            let mut hosting = Hosting::new(regions(&full), Tick(0), 20);
+            hosting.claim(LINK, &regions(&full[..count])).unwrap();
+            hosting.take_up(RegionIndex(0));
+            assert_eq!(hosting.turn(RegionIndex(0), Tick(1)), Turn::Pack);
+            let to = hosting.bound_for(RegionIndex(0)).expect("on its way");
+            let quarters = regions(&[100, 101, 102, 103]);
+            hosting.replace(&regions(&[0]), &quarters, (to, Tick(0)));
+            quarters.iter().filter(|&&region| !hosting.is_settled(region)).count()
+        };
+        assert_eq!(split(REGIONS_MAX - 3), 4, "the quarters follow the whole");
+        assert_eq!(split(REGIONS_MAX - 2), 0, "they stay here, all of them");
+        let mut hosting = Hosting::new(regions(&full), Tick(0), 20);
+        hosting.claim(LINK, &regions(&full[1..])).unwrap();
+        assert!(hosting.has_room(LINK, &regions(&[0])));
+        hosting.send_to(RegionIndex(0), Place::There(LINK));
+        assert!(hosting.has_room(LINK, &regions(&[0])), "it is there already");
+        assert!(!hosting.has_room(LINK, &regions(&[100])));
+        assert!(hosting.has_room(OTHER, &regions(&[100])));
     }
 }

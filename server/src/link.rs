@@ -2,7 +2,7 @@
 //!
 //! Both ends are the same program: a link is no interface for others, and its layout may change
 //! with every version. The layout of what comes in is validated all the same, and bounded before it
-//! is read; what it says about the world is believed.
+//! is read; what it says about the world is believed, but not how that is divided.
 
 #![expect(missing_docs, reason = "rkyv writes none for what resolves variants with fields")]
 

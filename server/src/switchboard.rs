@@ -251,6 +251,14 @@ impl Switchboard {
         true
     }
 
+    /// Queues a command that found room before in another region's queue, or in a step: refused now,
+    /// it would have no answer. What four queues held fits one for a tick.
+    fn pass(&mut self, region: RegionIndex, command: Command) {
+        if let Some(input) = self.next.get_mut(&region) {
+            input.commands.push(command);
+        }
+    }
+
     /// Queues what a client sent for its avatar; from one that drives nothing it is nothing.
     pub fn input(&mut self, client: ClientKey, datagram: InputDatagram) {
         let Some(avatar) = self.driven_by(client) else { return };
@@ -323,7 +331,8 @@ impl Switchboard {
         for (region, things) in output.things.drain(..) {
             let place = things.first().and_then(Thing::place).unwrap_or_default();
             let heir = self.regions.heir(region, place);
-            self.push(heir.unwrap_or(region), Command::Things(things));
+            let heir = heir.unwrap_or_else(|| self.regions.index_of(place));
+            self.push(heir, Command::Things(things));
         }
         for (region, traveller) in output.travellers.drain(..) {
             let region = self.destination(region, &traveller);
@@ -342,17 +351,27 @@ impl Switchboard {
             }
         }
         for stray in output.strays.drain(..) {
-            if let Some(avatar) = self.follows((from, tick), &stray) {
-                self.command(avatar, stray);
+            let avatar = self.follows((from, tick), &stray);
+            if let Some(seat) = avatar.and_then(|avatar| self.seat(avatar)) {
+                self.pass(seat.region, stray);
             }
         }
         for (region, ripple) in output.ripples.drain(..) {
-            for heir in self.regions.heirs(region) {
-                // Said to two quarters that are one by now, it is heard once.
-                let is_new = region == heir.index || !self.is_waiting(heir.index, &ripple);
-                if is_new {
-                    self.push(heir.index, Command::Ripple(Arc::clone(&ripple)));
-                }
+            self.spread(region, ripple);
+        }
+    }
+
+    /// Lets a region perceive what its neighbour's step put out; what was meant for one that is no
+    /// more is perceived by all that have a part of its place.
+    fn spread(&mut self, region: RegionIndex, ripple: Arc<Ripple>) {
+        if self.next.contains_key(&region) {
+            self.push(region, Command::Ripple(ripple));
+            return;
+        }
+        for heir in self.regions.heirs(region) {
+            // Said to two quarters that are one by now, it is heard once.
+            if !self.is_waiting(heir.index, &ripple) {
+                self.push(heir.index, Command::Ripple(Arc::clone(&ripple)));
             }
         }
     }
@@ -375,8 +394,14 @@ impl Switchboard {
     /// Shows a region what its neighbour tells; what was meant for one that is no more is shown to
     /// all that have a part of its place.
     fn show(&mut self, region: RegionIndex, batch: GhostBatch) {
-        for heir in self.regions.heirs(region) {
+        if self.next.contains_key(&region) {
             // One that begins anew is told everything anew.
+            if !self.lost.contains(&region) {
+                self.push(region, Command::Ghosts(batch));
+            }
+            return;
+        }
+        for heir in self.regions.heirs(region) {
             if self.lost.contains(&heir.index) {
                 continue;
             }
@@ -394,7 +419,7 @@ impl Switchboard {
         let change = self.change.as_ref().filter(|change| change.gone.contains(&region));
         let target = traveller.errand.as_ref().and_then(|(_, act)| act.target);
         if let Some(owner) = target.and_then(|target| change?.owners.get(&target)) {
-            return self.regions.heir(*owner, Position::default()).unwrap_or(*owner);
+            return *owner;
         }
         let place = traveller.avatar.body.position();
         self.regions.heir(region, place).unwrap_or_else(|| self.regions.index_of(place))
@@ -419,8 +444,8 @@ impl Switchboard {
     /// Goes by another division of the world, and lets everyone know who has not just come to be.
     ///
     /// What waits for regions that are no more waits for those that have their places, in the same
-    /// order.
-    pub fn redivide(&mut self, change: &Arc<Redivision>) {
+    /// order. Returns whose everything is that was, or was on its way, there.
+    pub fn redivide(&mut self, change: &Arc<Redivision>) -> BTreeMap<EntityId, RegionIndex> {
         self.regions = change.regions.clone();
         self.change = Some(Arc::clone(change));
         let mut homes = change.owners.clone();
@@ -451,6 +476,7 @@ impl Switchboard {
                 seat.region = homes.get(avatar).copied().unwrap_or_else(|| change.first());
             }
         }
+        homes
     }
 
     /// Lets what waited for a region that is no more wait for whoever has its place.
@@ -494,21 +520,12 @@ impl Switchboard {
                     self.push(new, Command::Ground(Arc::clone(&chunk)));
                 }
             }
-            Command::TellAnew(region) => {
-                for &new in &change.new {
-                    self.push(new, Command::TellAnew(region));
-                }
-            }
-            Command::Redivide(change) => {
-                for &new in &change.new {
-                    self.push(new, Command::Redivide(Arc::clone(&change)));
-                }
-            }
-            Command::Ripple(ripple) => {
-                for &new in &change.new {
-                    self.push(new, Command::Ripple(Arc::clone(&ripple)));
-                }
-            }
+            // Every border of a new shard begins anew: whoever is behind it is told everything.
+            Command::TellAnew(_) => {}
+            // No shard is packed up for a change before everyone knows of the last one.
+            Command::Redivide(_) => {}
+            // Those in the old shards perceived it when these were taken apart.
+            Command::Ripple(_) => {}
             Command::Leave { .. }
             | Command::Attach { .. }
             | Command::Detach { .. }
@@ -520,7 +537,7 @@ impl Switchboard {
             | Command::Place { .. }
             | Command::EndOffer { .. } => {
                 let home = command.avatar().and_then(|avatar| homes.get(&avatar)).copied();
-                self.push(home.unwrap_or_else(|| change.first()), command);
+                self.pass(home.unwrap_or_else(|| change.first()), command);
             }
         }
     }

@@ -54,19 +54,8 @@ const HOST_BYTES_MAX: usize = 253;
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser as _;
-
-    use super::super::Cli;
+    use super::super::tests::{refused, request};
     use super::*;
-
-    fn request(line: &str) -> AdminRequest {
-        let cli = Cli::try_parse_from(line.split(' ')).unwrap();
-        cli.command.request(1_000).unwrap()
-    }
-
-    fn refused(line: &str) -> String {
-        Cli::try_parse_from(line.split(' ')).unwrap_err().to_string()
-    }
 
     #[test]
     fn lines_become_requests() {

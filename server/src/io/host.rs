@@ -393,19 +393,6 @@ fn start_actors(
         &Arc<Mutex<Inbox>>,
     ),
 ) -> actix::Addr<GatewayActor> {
-    let Wiring {
-        regions,
-        clock,
-        hz,
-        epochs,
-        welcome,
-        rules,
-        mints,
-        spare,
-        things,
-        book_text,
-        recorder,
-    } = wiring;
     let terrain = Arc::clone(&base.terrain);
     let folder = Some(base.data.join("ground"));
     let generator_settings = GeneratorSettings { folder, ..GeneratorSettings::default() };
@@ -414,27 +401,26 @@ fn start_actors(
     GatewayActor::start(move |gateway| {
         let outbox = Outbox { ready: gateway.clone().recipient() };
         let generator = GeneratorActor::new(terrain, outbox, generator_settings).start();
-        let shards = regions.iter().zip(mints);
-        let shards = shards
-            .map(|(region, mint)| Shard::new(region, rules.clone(), mint).at(clock.tick))
-            .collect();
-        let furniture = things.into_iter();
+        let shard =
+            |(region, mint)| Shard::new(region, wiring.rules.clone(), mint).at(wiring.clock.tick);
+        let shards = wiring.regions.iter().zip(wiring.mints).map(shard).collect();
+        let furniture = wiring.things.into_iter();
         let first = furniture.map(|(region, things)| (region, Command::Things(things))).collect();
         let outfit = Outfit {
-            regions,
+            regions: wiring.regions,
             lobby,
             config: settings,
-            epochs,
+            epochs: wiring.epochs,
             board,
             generator,
             inbox,
-            welcome,
-            rules,
-            book_text,
-            mint: spare,
-            clock,
-            hz,
-            recorder,
+            welcome: wiring.welcome,
+            rules: wiring.rules,
+            book_text: wiring.book_text,
+            mint: wiring.spare,
+            clock: wiring.clock,
+            hz: wiring.hz,
+            recorder: wiring.recorder,
         };
         (outfit, shards, first)
     })

@@ -158,9 +158,7 @@ impl Recorder {
 
     fn or_end(&mut self, taken: Result<(), Full>) {
         if let Err(full) = taken {
-            let why = full.to_string();
-            warn!(why, "the recording ends; the world goes on");
-            self.end(&why);
+            self.end(&full.to_string());
         }
     }
 

@@ -18,9 +18,6 @@ use super::ghosts::Border;
 use super::{Changes, Grid, Ground, MARGIN_CM, Scratch, Shard, WorldRules};
 use crate::region::{Redrawn, Region, RegionIndex, Regions};
 
-/// Containers in containers: more than rules allow.
-const NESTED_MAX: usize = 8;
-
 /// A change of how the world is divided, as it is told to all shards.
 #[derive(Debug, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub struct Redivision {
@@ -340,15 +337,16 @@ fn keepers(
 ) -> BTreeMap<EntityId, RegionIndex> {
     let things: BTreeMap<EntityId, &Thing> = record.things.iter().map(|it| (it.id, it)).collect();
     let keeper = |thing: &Thing| {
-        let mut at = thing;
-        for _ in 0..NESTED_MAX {
-            match at.holder {
-                Holder::Placed { .. } => return owners.get(&at.id).copied(),
-                Holder::Held(avatar) => return owners.get(&avatar).copied(),
-                Holder::Inside(container) => at = things.get(&container)?,
-            }
+        // What is in a container is in one that is in no other.
+        let outer = match thing.holder {
+            Holder::Inside(container) => things.get(&container)?,
+            Holder::Placed { .. } | Holder::Held(_) => thing,
+        };
+        match outer.holder {
+            Holder::Placed { .. } => owners.get(&outer.id).copied(),
+            Holder::Held(avatar) => owners.get(&avatar).copied(),
+            Holder::Inside(_) => None,
         }
-        None
     };
     record.things.iter().map(|thing| (thing.id, keeper(thing).unwrap_or(first))).collect()
 }
@@ -371,7 +369,8 @@ fn share_of(
     }
 }
 
-/// Returns everything that shards which are put together show.
+/// Returns everything that shards which are put together show: of what several were told of, the
+/// newest word.
 fn joint_entities(
     parts: &[Shard],
     (index, gone): (RegionIndex, &[RegionIndex]),
@@ -384,7 +383,11 @@ fn joint_entities(
     }
     for entity in all() {
         let Owner::Neighbour(owner) = entity.owner else { continue };
-        if entities.slot(entity.id).is_some() {
+        let is_known = |known: &Entity| match known.owner {
+            Owner::Here => true,
+            Owner::Neighbour(_) => entity.told_at <= known.told_at,
+        };
+        if entities.by_id(entity.id).is_some_and(is_known) {
             continue;
         }
         if !gone.contains(&owner) {

@@ -55,6 +55,20 @@ impl Packed {
         self.tick
     }
 
+    /// Checks that the shard goes by this division, or by one that led to it, and is of the square
+    /// that its region is there. What comes from another process says both itself.
+    ///
+    /// # Errors
+    /// [`BadPack::Foreign`]; whoever packed it is at fault.
+    pub fn check_division(&self, regions: &Regions) -> Result<(), BadPack> {
+        let (square, version) = (regions.region(self.region), self.regions.version());
+        let is_ours = self.regions.is_of_same_grid(regions)
+            && version <= regions.version()
+            && square.is_some()
+            && self.regions.region(self.region) == square;
+        if is_ours { Ok(()) } else { Err(BadPack::Foreign { region: self.region, version }) }
+    }
+
     /// Returns the shard, in a world of these rules.
     ///
     /// # Errors
@@ -116,6 +130,14 @@ pub enum BadPack {
     /// There is no such region.
     #[error("the world has no region {}", .0.0)]
     Region(RegionIndex),
+    /// It goes by a division of some other world.
+    #[error("region {} is packed by division {version}, which is none of this world's", .region.0)]
+    Foreign {
+        /// Which region.
+        region: RegionIndex,
+        /// How many changes led to what it goes by.
+        version: u32,
+    },
     /// What it goes by is no division.
     #[error(transparent)]
     Division(#[from] BadDivision),
@@ -191,5 +213,51 @@ where
         deserializer: &mut D,
     ) -> Result<Arc<Chunk>, D::Error> {
         archived.deserialize(deserializer)?.chunk().map(Arc::new).map_err(D::Error::new)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::motion::MotionRules;
+    use protocol::rules::RuleBook;
+
+    use super::*;
+    use crate::region::{Bounds, Change};
+
+    const OURS: RegionIndex = RegionIndex(2);
+
+    fn split(regions: &Regions, region: u32) -> Regions {
+        let bounds = Bounds { width_cm_min: 0, count_max: 64 };
+        let change = Change::Split(RegionIndex(region));
+        regions.redrawn(change, bounds).expect("it can be").regions
+    }
+
+    fn packed(regions: &Regions, region: RegionIndex) -> Packed {
+        let rules = WorldRules {
+            regions: regions.clone(),
+            motion: MotionRules::default(),
+            book: Arc::new(RuleBook::starter()),
+            view_cm: 3_900,
+            nearby_cm: 2_000,
+            whisper_cm: 300,
+        };
+        let region = regions.region(region).expect("a region");
+        Shard::new(region, rules, IdMint::new(1)).pack()
+    }
+
+    #[test]
+    fn a_pack_goes_by_this_division_or_by_an_older_one_and_has_its_place_in_it() {
+        let grid = Regions::new(3, 12_800);
+        let ours = split(&grid, 0);
+        let is_ours =
+            |regions: &Regions, region| packed(regions, region).check_division(&ours).is_ok();
+        assert!(is_ours(&ours, OURS) && is_ours(&ours, RegionIndex(9)));
+        assert!(is_ours(&grid, OURS), "it is still to hear of the split");
+        assert!(!is_ours(&grid, RegionIndex(0)), "it is no more");
+        assert!(!is_ours(&split(&ours, 1), OURS), "no change came after ours");
+        assert!(!is_ours(&split(&grid, 1), RegionIndex(9)), "it has its number, not its place");
+        assert!(!is_ours(&Regions::new(3, 6_400), OURS), "another world");
+        let refused = packed(&split(&ours, 1), OURS).check_division(&ours);
+        assert_eq!(refused, Err(BadPack::Foreign { region: OURS, version: 2 }));
     }
 }

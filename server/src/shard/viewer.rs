@@ -113,6 +113,8 @@ pub struct Told {
     announced: u64,
     /// One bit for each handle that bears a name; there are [`HANDLES_MAX`].
     handles: u128,
+    /// The same for each that ever bore one.
+    used: u128,
 }
 
 impl Told {
@@ -125,10 +127,7 @@ impl Told {
         for appear in &announce.appear {
             self.handles |= bit(appear.handle);
         }
-    }
-
-    fn bears(self, handle: u16) -> bool {
-        self.handles & bit(handle) != 0
+        self.used |= self.handles;
     }
 }
 
@@ -144,7 +143,7 @@ const fn bit(handle: u16) -> u128 {
 }
 
 /// One that is to be shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Ranked {
     /// How many are nearer.
     rank: usize,
@@ -191,16 +190,18 @@ impl Viewer {
     /// Returns the view of a client that was announced `told` so far.
     #[must_use]
     pub fn new(client: ClientKey, hz: u16, hidden: BTreeSet<EntityId>, told: Told) -> Self {
-        let stale = (0..HANDLES_MAX).filter(|&handle| told.bears(handle));
+        let those = |bits: u128| (0..HANDLES_MAX).filter(move |&it| bits & bit(it) != 0);
+        let gone = those(told.used & !told.handles);
         Self {
             client,
             encoder: FrameEncoder::new(hz),
             tracked: Vec::new(),
             known: Vec::new(),
-            free: !told.handles,
-            retiring: VecDeque::new(),
+            free: !told.used,
+            // Nobody here knows how much of that the client has read.
+            retiring: gone.map(|handle| (told.announced, handle as u8)).collect(),
             announced: told.announced,
-            stale: stale.collect(),
+            stale: those(told.handles).collect(),
             hidden,
         }
     }
@@ -468,5 +469,65 @@ fn appearance(handle: u8, entity: &Entity) -> Appear {
         position: entity.state.position,
         yaw: Yaw::from_coarse(entity.state.yaw),
         flags: entity.state.flags,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use protocol::ids::PersonId;
+    use protocol::message::common::Appearance;
+
+    use super::*;
+
+    fn announce(vanish: &[u16], appear: &[u16]) -> Announce {
+        let appearance = |&handle: &u16| Appear {
+            handle,
+            entity: EntityId(handle.into()),
+            being: Being::Avatar {
+                person: PersonId(1),
+                name: String::new(),
+                appearance: Appearance::default(),
+            },
+            position: Position::default(),
+            yaw: Yaw::NORTH,
+            flags: 0,
+        };
+        let appear = appear.iter().map(appearance).collect();
+        Announce { since: Tick(1), vanish: vanish.to_vec(), appear }
+    }
+
+    #[test]
+    fn a_view_that_goes_on_gives_away_no_handle_whose_bearer_the_client_may_still_see() {
+        let mut told = Told::default();
+        told.note(&announce(&[], &[0, 1]));
+        told.note(&announce(&[0], &[2]));
+        let mut viewer = Viewer::new(ClientKey(1), 20, BTreeSet::new(), told);
+        assert_eq!((viewer.stale.as_slice(), viewer.free.trailing_zeros()), (&[1, 2][..], 3));
+        let mut read = |announcements| {
+            viewer.acknowledge(&InputHead { announcements, ..InputHead::default() }, &[]);
+            viewer.free.trailing_zeros()
+        };
+        assert_eq!(read(1), 3, "it sees the first yet");
+        assert_eq!(read(2), 0);
+    }
+
+    proptest! {
+        #[test]
+        fn those_who_are_shown_stay_before_others_hardly_nearer(
+            shown in prop::collection::vec(any::<bool>(), 0..200),
+        ) {
+            let ranked = shown.iter().enumerate();
+            let mut ranked: Vec<Ranked> = ranked
+                .map(|(rank, _)| Ranked { rank, slot: rank as Slot, avatars_nearer: rank })
+                .collect();
+            let key = |one: &Ranked| one.rank + if shown[one.rank] { 0 } else { STAY_RANKS };
+            let mut naive = ranked.clone();
+            naive.sort_by_key(|one| (key(one), one.rank));
+            naive.truncate(TRACKED_MAX);
+            naive.sort_by_key(|one| one.rank);
+            thin(&mut ranked, &shown);
+            prop_assert_eq!(ranked, naive);
+        }
     }
 }

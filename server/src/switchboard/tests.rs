@@ -10,6 +10,8 @@ use crate::people::PersonRecord;
 use crate::shard::batch::Traveller;
 use crate::shard::viewer::Told;
 
+mod redivided;
+
 const ADA: EntityId = EntityId(7);
 const CLIENT: ClientKey = ClientKey(2);
 const HERE: RegionIndex = RegionIndex(0);
@@ -28,12 +30,16 @@ fn routes() -> Switchboard {
 }
 
 fn ada() -> Box<Traveller> {
+    somebody(ADA, Position::default())
+}
+
+fn somebody(avatar: EntityId, position: Position) -> Box<Traveller> {
     let record = PersonRecord {
-        person: PersonId(1),
-        name: "Ada".into(),
-        avatar: ADA,
+        person: PersonId(avatar.0),
+        name: "Somebody".into(),
+        avatar,
         appearance: Appearance::default(),
-        position: Position::default(),
+        position,
         yaw: Yaw::NORTH,
         ignored: BTreeMap::new(),
         lendings: Vec::new(),

@@ -1,5 +1,7 @@
 //! What is counted in one run, so that a run in which nothing went wrong is not taken for a proof.
 
+use super::host::Host;
+
 /// Figures of one run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Figures {
@@ -42,6 +44,13 @@ pub struct Figures {
 }
 
 impl Figures {
+    /// Adds what a server did in its time.
+    pub const fn count(&mut self, host: &Host) {
+        self.crossings += host.crossings;
+        self.splits += host.splits;
+        self.merges += host.merges;
+    }
+
     /// Returns the lesser of both, figure by figure.
     #[must_use]
     pub fn least(self, other: Self) -> Self {

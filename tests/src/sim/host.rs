@@ -36,6 +36,7 @@ use server::region::{RegionIndex, Regions};
 use server::rows::{self, ClockRow};
 use server::session::{Reaction, Session};
 use server::shard::batch::{Command, StepInput, StepOutput};
+use server::shard::pack::Packed;
 use server::shard::viewer::{ClientKey, Told};
 use server::shard::{Shard, WorldRules};
 use server::store::{Batch, Epoch, Key, MemoryStore, Number, Store as _, StoreError, Stored, Tree};
@@ -100,6 +101,8 @@ pub enum Out {
     },
     /// A step was made here; it is heard of a moment later.
     Stepped(Box<Stepped>),
+    /// A shard was packed up here; it is heard of as a step would be.
+    Packed(Box<Packed>),
 }
 
 /// A step that was made.
@@ -159,7 +162,7 @@ pub struct Host {
     places: Places,
     ground: BTreeMap<ChunkId, Arc<Chunk>>,
     /// What a planted bug writes a tick late.
-    unfinished: Vec<Batch>,
+    unfinished: Vec<(Tick, Batch)>,
     epochs: Epochs,
     mint: IdMint,
     lobby_mint: IdMint,

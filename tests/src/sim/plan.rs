@@ -23,7 +23,7 @@ pub const END_US: u64 = REST_US + 6_000_000;
 /// or so.
 const SMALL: u64 = 32;
 
-/// Regions that are split in one world, and merged again: one every seven seconds.
+/// Regions that are split in one world, and merged again: one every six seconds.
 const DIVISIONS: u64 = 8;
 
 /// Something that goes wrong.

@@ -18,10 +18,11 @@ use protocol::input::InputDatagram;
 use protocol::limits::MESSAGE_BYTES_MAX;
 use protocol::message::ClientMessage;
 use protocol::units::Tick;
-use server::hosting::LinkId;
+use server::hosting::{LinkId, Place};
 use server::link::{LENGTH_BYTES, Up, read};
 use server::region::RegionIndex;
 use server::shard::WorldRules;
+use server::shard::pack::Packed;
 use server::shard::viewer::ClientKey;
 use server::store::memory::Fault as DiskFault;
 use server::store::{MemoryStore, Store as _};
@@ -92,6 +93,7 @@ enum Event {
 enum ServerEvent {
     Tick,
     Stepped(Box<Stepped>),
+    Packed(Box<Packed>),
     Knock(u64, Box<Examined>),
     ConnectionLost(u64),
     LinkUp(LinkId, Vec<u8>),
@@ -339,6 +341,7 @@ impl World {
                     self.end_tick()?;
                 }
             }
+            ServerEvent::Packed(packed) => host.settle(Place::Here, *packed)?,
             ServerEvent::Knock(connection, examined) => {
                 let client = host.enter(*examined)?;
                 self.figures.entries += u64::from(client.is_some());
@@ -431,14 +434,24 @@ impl World {
                     }
                 }
                 Out::Stepped(stepped) => {
-                    // One shard answers in order, all of them in any.
-                    let last = self.answered_us.entry(stepped.region).or_default();
-                    *last = (*last).max(now_us + self.timing.between(300, 15_000));
-                    let delay_us = *last - now_us;
+                    let delay_us = self.answers_after_us(stepped.region);
                     self.server_after(delay_us, ServerEvent::Stepped(stepped));
+                }
+                Out::Packed(packed) => {
+                    let delay_us = self.answers_after_us(packed.region());
+                    self.server_after(delay_us, ServerEvent::Packed(packed));
                 }
             }
         }
+    }
+
+    /// Returns how long it takes until what a shard of the server did is heard of: one shard answers
+    /// in order, all of them in any.
+    fn answers_after_us(&mut self, region: RegionIndex) -> u64 {
+        let now_us = self.queue.now_us();
+        let last = self.answered_us.entry(region).or_default();
+        *last = (*last).max(now_us + self.timing.between(300, 15_000));
+        *last - now_us
     }
 
     fn carry_down(&mut self, connection: u64, packet: Packet) {

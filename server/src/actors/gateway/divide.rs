@@ -14,8 +14,9 @@ use tracing::{error, info, warn};
 use super::GatewayActor;
 use super::hosts::IDS_ANEW;
 use crate::balance::Limits;
+use crate::config::Shards;
 use crate::division::{Division, Epochs, Ready, Step};
-use crate::hosting::Place;
+use crate::hosting::{Place, REGIONS_MAX};
 use crate::region::{BadChange, Bounds, Change, Redrawn, RegionIndex};
 use crate::rows;
 use crate::shard::Shard;
@@ -60,6 +61,9 @@ pub enum NotDivided {
     /// Nobody is there who would run it.
     #[error("no process that joined is at {0} (`ecumene shards` shows where they are)")]
     Nowhere(String),
+    /// It runs as many as it may.
+    #[error("the process at {0} runs {REGIONS_MAX} regions, and one may run no more")]
+    Full(String),
     /// No ids are left in this run.
     #[error("no ids are left for more shards in this run; restart the server")]
     Exhausted,
@@ -91,14 +95,16 @@ impl Handler<SendTo> for GatewayActor {
         if self.outfit.regions.region(region).is_none() {
             return Err(BadChange::Unknown(region.0).into());
         }
-        let is_divided = self.dividing.as_ref().is_some_and(|it| it.concerns(region));
-        if is_divided || !self.hosting.is_settled(region) {
+        if self.is_divided(region) || !self.hosting.is_settled(region) {
             return Err(NotDivided::OnItsWay(region.0));
         }
         let place = if to == "here" {
             Place::Here
         } else {
-            let link = self.link_at(&to).ok_or(NotDivided::Nowhere(to))?;
+            let Some(link) = self.link_at(&to) else { return Err(NotDivided::Nowhere(to)) };
+            if !self.hosting.has_room(link, &[region]) {
+                return Err(NotDivided::Full(to));
+            }
             Place::There(link)
         };
         self.hosting.send_to(region, place);
@@ -106,13 +112,12 @@ impl Handler<SendTo> for GatewayActor {
     }
 }
 
-impl Dividing {
-    fn concerns(&self, region: RegionIndex) -> bool {
-        self.division.drawn().gone.contains(&region)
-    }
-}
-
 impl GatewayActor {
+    /// Returns whether a region is about to be split or merged.
+    pub(super) fn is_divided(&self, region: RegionIndex) -> bool {
+        self.dividing.as_ref().is_some_and(|dividing| dividing.division.concerns(region))
+    }
+
     /// Begins to split or to merge regions.
     pub(super) fn begin_division(
         &mut self,
@@ -125,7 +130,12 @@ impl GatewayActor {
         if self.dividing.is_some() {
             return Err(NotDivided::Busy);
         }
-        let drawn = self.outfit.regions.redrawn(change, self.bounds())?;
+        let bounds = {
+            let config = &self.outfit.config;
+            let config = config.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+            bounds(&config.shards)
+        };
+        let drawn = self.outfit.regions.redrawn(change, bounds)?;
         if let Some(lost) = drawn.gone.iter().find(|&&region| self.hosting.is_lost(region)) {
             return Err(NotDivided::OnItsWay(lost.0));
         }
@@ -145,69 +155,64 @@ impl GatewayActor {
             }
             Ok(epochs)
         };
-        ctx.spawn(enrol.into_actor(self).map(|epochs, this, _| this.enrol(epochs)));
+        ctx.spawn(enrol.into_actor(self).map(|epochs, this, ctx| this.enrol(epochs, ctx)));
         Ok(is_done)
     }
 
     /// Splits or merges regions by their load, if the settings say so.
     pub(super) fn balance_load(&mut self, ctx: &mut Context<Self>) {
-        let shards = {
+        let wanted = {
             let config = &self.outfit.config;
             let config = config.read().unwrap_or_else(std::sync::PoisonError::into_inner);
-            config.shards.clone()
+            let shards = &config.shards;
+            if !shards.auto {
+                return self.balance.forget();
+            }
+            let limits = Limits {
+                split_permille: 10 * shards.split_percent,
+                merge_permille: 10 * shards.merge_percent,
+                window_s: shards.window_s as usize,
+            };
+            let now = (self.beat.tick, self.outfit.hz);
+            self.balance.decide((&self.outfit.regions, bounds(shards)), limits, now)
         };
-        let limits = Limits {
-            split_permille: 10 * shards.split_percent,
-            merge_permille: 10 * shards.merge_percent,
-            window_s: shards.window_s as usize,
-        };
-        let bounds = self.bounds();
-        let now = (self.beat.tick, self.outfit.hz);
-        let wanted = self.balance.decide((&self.outfit.regions, bounds), limits, now);
-        let Some(change) = wanted.filter(|_| shards.auto) else { return };
+        let Some(change) = wanted else { return };
         match self.begin_division(change, ctx) {
             Ok(_) => info!(?change, "the load is to be shared otherwise"),
             Err(why) => tracing::debug!(%why, ?change, "the load stays shared as it is"),
         }
     }
 
-    /// Returns how far regions may be split.
-    fn bounds(&self) -> Bounds {
-        let config = self.outfit.config.read().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let width_m = i32::try_from(config.shards.width_min_m).unwrap_or(i32::MAX);
-        Bounds {
-            width_cm_min: width_m.saturating_mul(100),
-            count_max: config.shards.count_max as usize,
-        }
-    }
-
-    fn enrol(&mut self, epochs: Result<Epochs, StoreError>) {
+    fn enrol(&mut self, epochs: Result<Epochs, StoreError>, ctx: &Context<Self>) {
         let Some(dividing) = &mut self.dividing else { return };
         match epochs {
             Ok(epochs) => dividing.division.enrol(epochs),
             Err(error) => {
                 warn!(%error, "the world stays divided as it is: the store takes nothing");
-                self.give_up_division();
+                self.give_up_division(ctx);
             }
         }
     }
 
     /// Goes on with a change before the turns of a tick.
-    pub(super) fn go_on_dividing(&mut self) {
+    pub(super) fn go_on_dividing(&mut self, ctx: &Context<Self>) {
         let Some(dividing) = &mut self.dividing else { return };
         let is_known = self.routes.is_division_known();
         match dividing.division.advance(&mut self.hosting, is_known, self.beat.tick) {
             Step::Wait => {}
             Step::GiveUp => {
                 warn!("the world stays divided as it is: a shard is lost, or does not settle");
-                self.give_up_division();
+                self.give_up_division(ctx);
             }
         }
     }
 
-    fn give_up_division(&mut self) {
-        let Some(Dividing { mints, .. }) = self.dividing.take() else { return };
+    /// Gives a change up; the shards that were packed up for it go on here.
+    fn give_up_division(&mut self, ctx: &Context<Self>) {
+        let Some(Dividing { division, mints, .. }) = self.dividing.take() else { return };
         mints.into_iter().for_each(|mint| self.keep_mint(mint));
+        let shards = self.unpack(division.end().packed);
+        shards.into_iter().for_each(|shard| self.go_on_here(shard, ctx));
     }
 
     /// Takes a shard that was packed up for a change; returns any other.
@@ -228,14 +233,7 @@ impl GatewayActor {
         let Some(Dividing { division, mints, done }) = self.dividing.take() else { return };
         let Ready { drawn, epochs, packed } = division.end();
         let bound_for = drawn.gone.first().and_then(|&region| self.hosting.bound_for(region));
-        let mut shards = Vec::with_capacity(packed.len());
-        for packed in packed {
-            let region = packed.region();
-            match packed.unpack(self.outfit.rules.clone()) {
-                Ok(shard) => shards.push(shard),
-                Err(error) => self.damage(region, &error),
-            }
-        }
+        let shards = self.unpack(packed);
         let tick = shards.first().map(Shard::tick).unwrap_or_default();
         if shards.len() < drawn.gone.len() || shards.iter().any(|shard| shard.tick() != tick) {
             error!("the world stays divided as it is: its shards do not fit each other");
@@ -251,6 +249,19 @@ impl GatewayActor {
         self.adopt((&drawn, Arc::new(told)), (shards, epochs), (to, tick), ctx);
         // An operator who has gone reads it in the log.
         drop(done.send(new));
+    }
+
+    /// Returns the shards that are some; regions of others begin anew.
+    fn unpack(&mut self, packed: Vec<Packed>) -> Vec<Shard> {
+        let mut shards = Vec::with_capacity(packed.len());
+        for packed in packed {
+            let region = packed.region();
+            match packed.unpack(self.outfit.rules.clone()) {
+                Ok(shard) => shards.push(shard),
+                Err(error) => self.damage(region, &error),
+            }
+        }
+        shards
     }
 
     /// Lets those in shards that are no more perceive what waits for their next step: each their
@@ -276,17 +287,17 @@ impl GatewayActor {
         ctx: &Context<Self>,
     ) {
         let Redrawn { regions, gone, new } = drawn;
-        if let Some(recorder) = self.outfit.recorder.as_mut().filter(|it| !it.is_over()) {
-            warn!("the recording ends: it holds a world of one division");
+        if let Some(recorder) = &mut self.outfit.recorder {
+            // It holds a world of one division.
             recorder.end("the world is divided otherwise");
         }
         self.outfit.regions = regions.clone();
         self.outfit.rules.regions = regions.clone();
-        self.routes.redivide(&told);
+        let homes = self.routes.redivide(&told);
         self.places.redivide(&told);
-        self.departures.redivide(&told);
+        self.departures.redivide(&told, &homes);
         self.forget_asked(gone);
-        self.hosting.replace(gone, new.iter().copied(), (to, tick));
+        self.hosting.replace(gone, new, (to, tick));
         for region in gone {
             self.outfit.epochs.remove(region);
             self.shards.remove(region);
@@ -313,7 +324,7 @@ impl GatewayActor {
     }
 
     /// Returns ids for one more shard, as long as there are any.
-    fn next_mint(&mut self) -> Option<IdMint> {
+    pub(super) fn next_mint(&mut self) -> Option<IdMint> {
         self.mints.pop().or_else(|| self.outfit.mint.split(IDS_ANEW))
     }
 
@@ -323,4 +334,10 @@ impl GatewayActor {
             self.mints.push(mint);
         }
     }
+}
+
+/// Returns how far regions may be split.
+fn bounds(shards: &Shards) -> Bounds {
+    let width_m = i32::try_from(shards.width_min_m).unwrap_or(i32::MAX);
+    Bounds { width_cm_min: width_m.saturating_mul(100), count_max: shards.count_max as usize }
 }

@@ -101,6 +101,9 @@ impl Handler<Join> for GatewayActor {
         if self.stop.is_some() {
             return Err(BadClaim::Stopping);
         }
+        if let Some(divided) = regions.iter().find(|&&region| self.is_divided(region)) {
+            return Err(BadClaim::OnItsWay(divided.0));
+        }
         let link = LinkId(self.next_link);
         self.hosting.claim(link, &regions)?;
         self.next_link += 1;
@@ -199,6 +202,9 @@ impl GatewayActor {
         }
         if let Some(recorder) = &mut self.outfit.recorder {
             recorder.moved(region);
+        }
+        if let Err(error) = packed.check_division(&self.outfit.regions) {
+            return self.damage(region, &error);
         }
         let Some(packed) = self.take_apart(packed, ctx) else { return };
         let tick = packed.tick();
@@ -335,7 +341,7 @@ impl GatewayActor {
         self.losses.again = None;
         for (region, epoch) in epochs {
             self.losses.waiting.remove(&region);
-            let Some(mint) = self.outfit.mint.split(IDS_ANEW) else {
+            let Some(mint) = self.next_mint() else {
                 error!(shard = region.0, "no ids are left for it in this run; restart the server");
                 continue;
             };

@@ -65,7 +65,7 @@ impl GatewayActor {
         self.beat.is_survey = self.now_ms().saturating_sub(self.beat.saved_at_ms) >= survey_ms;
         let is_shown = self.beat.tick.0.is_multiple_of(PICTURE_TICKS);
         let budget = self.frame_budget();
-        self.go_on_dividing();
+        self.go_on_dividing(ctx);
         for region in self.outfit.regions.indices().collect::<Vec<_>>() {
             if !self.take_turn(region, self.beat.is_survey || is_shown, budget) {
                 error!(shard = region.0, "a shard takes no step; stopping the world");

@@ -48,6 +48,17 @@ pub(super) fn divided(store: &MemoryStore, grid: &Regions) -> Result<Regions, St
 }
 
 impl Host {
+    /// Returns whether a region is about to be split or merged.
+    pub(super) fn is_divided(&self, region: RegionIndex) -> bool {
+        self.dividing.as_ref().is_some_and(|dividing| dividing.division.concerns(region))
+    }
+
+    /// Returns ids for one more shard.
+    pub(super) fn next_mint(&mut self) -> Result<IdMint, String> {
+        let mint = self.mints.pop().or_else(|| self.mint.split(IDS_ANEW));
+        mint.ok_or_else(|| "ids are left".into())
+    }
+
     /// Begins to split or to merge regions; returns whether that can be.
     ///
     /// # Errors
@@ -60,8 +71,7 @@ impl Host {
         }
         let mut mints = Vec::new();
         for _ in &drawn.new {
-            let mint = self.mints.pop().or_else(|| self.mint.split(IDS_ANEW));
-            mints.push(mint.ok_or("ids are left")?);
+            mints.push(self.next_mint()?);
         }
         let pending = drawn.new.iter().map(|&new| {
             let shard = shard_id(new);
@@ -74,8 +84,8 @@ impl Host {
     }
 
     /// Goes on with a change before the turns of a tick.
-    pub(super) fn go_on_dividing(&mut self) {
-        let Some(dividing) = &mut self.dividing else { return };
+    pub(super) fn go_on_dividing(&mut self) -> Check {
+        let Some(dividing) = &mut self.dividing else { return Ok(()) };
         let mut is_refused = false;
         let epochs = &mut dividing.epochs;
         dividing.pending.retain_mut(|(region, shard, pending)| match poll(pending) {
@@ -95,8 +105,26 @@ impl Host {
         let is_known = self.routes.is_division_known();
         let step = dividing.division.advance(&mut self.hosting, is_known, self.tick);
         if is_refused || step == Step::GiveUp {
-            self.mints.extend(self.dividing.take().into_iter().flat_map(|it| it.mints));
+            self.give_up_division()?;
         }
+        Ok(())
+    }
+
+    /// Gives a change up; the shards that were packed up for it go on here.
+    fn give_up_division(&mut self) -> Check {
+        let Some(Dividing { division, mints, .. }) = self.dividing.take() else { return Ok(()) };
+        self.mints.extend(mints);
+        for shard in self.unpack(division.end().packed)? {
+            self.hosting.packed(shard.region(), shard.tick());
+            self.shards.insert(shard.region(), shard);
+        }
+        Ok(())
+    }
+
+    fn unpack(&self, packed: Vec<Packed>) -> Result<Vec<Shard>, String> {
+        let unpack = |packed: Packed| packed.unpack(self.rules.clone());
+        let shards: Result<_, _> = packed.into_iter().map(unpack).collect();
+        shards.map_err(|error| error.to_string())
     }
 
     /// Takes a shard that was packed up for a change; returns any other.
@@ -116,11 +144,7 @@ impl Host {
         let Some(Dividing { division, mints, .. }) = self.dividing.take() else { return Ok(()) };
         let Ready { drawn, mut epochs, packed } = division.end();
         let bound_for = drawn.gone.first().and_then(|&region| self.hosting.bound_for(region));
-        let mut shards = Vec::with_capacity(packed.len());
-        for packed in packed {
-            let shard = packed.unpack(self.rules.clone()).map_err(|error| error.to_string())?;
-            shards.push(shard);
-        }
+        let mut shards = self.unpack(packed)?;
         let tick = shards.first().map(Shard::tick).unwrap_or_default();
         if shards.iter().any(|shard| shard.tick() != tick) {
             return Err("quarters are packed up at different ticks".into());
@@ -128,7 +152,7 @@ impl Host {
         self.let_perceive(&shards);
         if 1 < shards.len() && self.saboteur.strikes(Break::LoseQuarter, 1) {
             let quarter = self.regions.region(shards[0].region()).ok_or("a quarter")?;
-            let mint = self.mint.split(IDS_ANEW).ok_or("ids are left")?;
+            let mint = self.next_mint()?;
             let mut empty = Shard::new(quarter, self.rules.clone(), mint);
             empty.step(self.routes.take_missed(quarter.index, tick), &mut StepOutput::default());
             shards[0] = empty;
@@ -176,7 +200,7 @@ impl Host {
         if self.saboteur.strikes(Break::LoseWaiting, 1) {
             gone.iter().for_each(|&region| drop(self.routes.take(region, tick)));
         }
-        self.routes.redivide(&told);
+        let homes = self.routes.redivide(&told);
         if self.saboteur.strikes(Break::NoTellDivided, 1) {
             for region in regions.indices().filter(|region| !new.contains(region)) {
                 let waiting = self.routes.take(region, tick).commands.into_iter();
@@ -187,9 +211,9 @@ impl Host {
             }
         }
         self.places.redivide(&told);
-        self.departures.redivide(&told);
+        self.departures.redivide(&told, &homes);
         let skipped = if self.saboteur.strikes(Break::SkipDivided, 1) { 1 } else { 0 };
-        self.hosting.replace(gone, new.iter().copied(), (to, tick.after(skipped)));
+        self.hosting.replace(gone, new, (to, tick.after(skipped)));
         for region in gone {
             self.epochs.remove(region);
         }

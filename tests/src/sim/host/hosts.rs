@@ -61,6 +61,9 @@ impl Host {
     /// # Errors
     /// When what it is told does not fit a frame.
     pub fn join(&mut self, regions: &[RegionIndex]) -> Result<Option<LinkId>, String> {
+        if regions.iter().any(|&region| self.is_divided(region)) {
+            return Ok(None);
+        }
         let link = LinkId(self.next_link);
         if self.hosting.claim(link, regions).is_err() {
             return Ok(None);
@@ -102,11 +105,15 @@ impl Host {
     }
 
     /// Lets a packed shard go on where it is to.
-    pub(super) fn settle(&mut self, from: Place, packed: Packed) -> Check {
+    ///
+    /// # Errors
+    /// What was violated.
+    pub fn settle(&mut self, from: Place, packed: Packed) -> Check {
         let region = packed.region();
         if self.hosting.packed_at(region) != Some(from) {
             return Ok(());
         }
+        packed.check_division(&self.regions).map_err(|error| error.to_string())?;
         let Some(packed) = self.take_apart(packed)? else { return Ok(()) };
         let Some(place) = self.hosting.bound_for(region) else { return Ok(()) };
         self.hosting.packed(region, packed.tick());
@@ -228,7 +235,7 @@ impl Host {
             kept.held.insert(person, held_things(&*self.store, person).map_err(broken)?);
         }
         for (region, epoch) in reading.epochs {
-            let mint = self.mint.split(IDS_ANEW).ok_or("ids are left")?;
+            let mint = self.next_mint()?;
             self.recovery.waiting.remove(&region);
             let square = self.regions.region(region).ok_or("a region that is")?;
             let old = self.epoch(region).ok_or("a region that is")?;

@@ -14,7 +14,6 @@ use server::post;
 use server::region::RegionIndex;
 use server::rows::{self, ClockRow};
 use server::shard::batch::{Change, Command, Entry, Letter, StepOutput, Whereabouts};
-use server::shard::pack::Packed;
 use server::shard::viewer::ClientKey;
 use server::store::{Batch, Epoch, Number, Store as _, StoreError, Tree};
 
@@ -42,7 +41,7 @@ impl Host {
         self.dilation.begin(self.tick);
         self.deliver_confirmed();
         self.bring_stale();
-        self.go_on_dividing();
+        self.go_on_dividing()?;
         for region in regions {
             self.take_turn(region)?;
         }
@@ -105,8 +104,8 @@ impl Host {
         match self.hosting.packed_at(region) {
             Some(Place::Here) => {
                 let shard = self.shards.remove(&region).ok_or("a shard to pack")?;
-                let packed: Packed = shard.pack();
-                self.settle(Place::Here, packed)
+                self.out.push(Out::Packed(Box::new(shard.pack())));
+                Ok(())
             }
             Some(Place::There(link)) => {
                 let frame = write(&Down::Pack { region }).map_err(|error| error.to_string())?;
@@ -234,7 +233,8 @@ impl Host {
             if 1 < entry.changes.len() && self.saboteur.strikes(Break::SplitEntry, 1) {
                 let (first, rest) = entry.changes.split_at(1);
                 let part = |changes: &[Change]| Entry { changes: changes.to_vec(), event: None };
-                self.unfinished.push(rows::entry_batch(&part(rest), shard, epoch));
+                let rest = rows::entry_batch(&part(rest), shard, epoch);
+                self.unfinished.push((self.tick, rest));
                 numbers.push(self.append(rows::entry_batch(&part(first), shard, epoch))?);
                 continue;
             }
@@ -336,7 +336,10 @@ impl Host {
     /// What was violated.
     pub fn end_tick(&mut self, took: Duration) -> Check {
         self.append_unsaved()?;
-        for batch in std::mem::take(&mut self.unfinished) {
+        // The rest of an entry comes a tick after its beginning.
+        let now = self.tick;
+        let due = self.unfinished.extract_if(.., |(since, _)| *since < now);
+        for (_, batch) in due.collect::<Vec<_>>() {
             self.append(batch)?;
         }
         self.recover_lost()?;

@@ -13,19 +13,10 @@ use super::super::plan::{End, Fault, REST_US};
 use super::super::process::Process;
 use super::super::truth::Check;
 use super::super::walker::Stage;
-use super::{Event, Figures, RESTART_US, ServerEvent, World};
+use super::{Event, RESTART_US, ServerEvent, World};
 
 /// Time after which a change that could not be is tried again.
 const AGAIN_US: u64 = 150_000;
-
-impl Figures {
-    /// Adds what a server did in its time.
-    pub fn count(&mut self, host: &Host) {
-        self.crossings += host.crossings;
-        self.splits += host.splits;
-        self.merges += host.merges;
-    }
-}
 
 impl World {
     pub(super) fn tell(&mut self, what: &dyn std::fmt::Debug) {
