@@ -7,6 +7,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::net::SocketAddr;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
@@ -31,6 +32,9 @@ const DATAGRAM_BYTES_MAX: usize = 65_536;
 /// Clients at once: each has a socket of its own.
 const CLIENTS_MAX: usize = 1_024;
 
+/// Milliseconds that a datagram is under way at most.
+const DELAY_MS_MAX: u32 = 10_000;
+
 /// What a network does to each direction's datagrams.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Impairment {
@@ -44,6 +48,48 @@ pub struct Impairment {
     pub reorder_permille: u32,
     /// Datagrams of a thousand that come twice.
     pub duplicate_permille: u32,
+}
+
+impl Impairment {
+    /// Returns the part of datagrams that arrive at all.
+    #[must_use]
+    pub fn delivered_share(&self) -> f64 {
+        1.0 - f64::from(self.loss_permille) / 1_000.0
+    }
+}
+
+impl FromStr for Impairment {
+    type Err = String;
+
+    /// Reads `loss=5%,delay=100ms,jitter=20ms,reorder=1%,duplicate=1%`: each may be left out.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut impairment = Self::default();
+        for part in text.split(',') {
+            let wrong =
+                |why: &str| format!("`{part}`: {why}; such as loss=5%,delay=100ms,jitter=20ms");
+            let (name, value) = part.split_once('=').ok_or_else(|| wrong("expected NAME=VALUE"))?;
+            let permille = || {
+                let number = value.strip_suffix('%').and_then(|number| number.parse::<f64>().ok());
+                let percent = number.filter(|percent| (0.0..=100.0).contains(percent));
+                let percent = percent.ok_or_else(|| wrong("expected a part from 0% to 100%"))?;
+                Ok::<_, String>((10.0 * percent).round() as u32)
+            };
+            let ms = || {
+                let number = value.strip_suffix("ms").and_then(|number| number.parse().ok());
+                let ms = number.filter(|&ms: &u32| ms <= DELAY_MS_MAX);
+                ms.ok_or_else(|| wrong(&format!("expected a time up to {DELAY_MS_MAX}ms")))
+            };
+            match name.trim() {
+                "loss" => impairment.loss_permille = permille()?,
+                "delay" => impairment.delay_ms = ms()?,
+                "jitter" => impairment.jitter_ms = ms()?,
+                "reorder" => impairment.reorder_permille = permille()?,
+                "duplicate" => impairment.duplicate_permille = permille()?,
+                _ => return Err(wrong("there are loss, delay, jitter, reorder and duplicate")),
+            }
+        }
+        Ok(impairment)
+    }
 }
 
 /// What becomes of one datagram.
@@ -430,5 +476,16 @@ mod tests {
     fn fair_weather_changes_nothing() {
         let expected = Fate { copies_us: [Some(0), None], overtakes: false };
         assert!(fates(Impairment::default(), 7).iter().all(|fate| *fate == expected));
+    }
+
+    #[test]
+    fn a_bad_network_is_read_as_it_is_said() {
+        let said = "loss=5%,delay=100ms,jitter=20ms,reorder=3%,duplicate=2%";
+        assert_eq!(said.parse(), Ok(BAD));
+        assert_eq!("loss=0.5%".parse::<Impairment>().map(|it| it.loss_permille), Ok(5));
+        for wrong in ["", "loss", "loss=5", "loss=101%", "delay=100", "delay=-1ms", "rain=1%"] {
+            let why = wrong.parse::<Impairment>().expect_err(wrong);
+            assert!(why.contains("loss=5%,delay=100ms"), "{why}");
+        }
     }
 }

@@ -27,6 +27,10 @@ const IDLE_MS_MAX: u32 = 15_000;
 /// How often a silent client says that it is there.
 const KEEP_ALIVE: Duration = Duration::from_secs(4);
 
+/// How long a first packet is taken to be under way and back: three times that passes until it is
+/// sent again. quinn's own 333 ms let whoever knocks at a server that just starts wait for 1 s, then 2.
+const FIRST_ROUND_TRIP: Duration = Duration::from_millis(100);
+
 /// How long a handshake and the server's first stream may take.
 const OPENING: Duration = Duration::from_secs(15);
 
@@ -215,6 +219,7 @@ pub fn transport() -> TransportConfig {
     transport
         .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(IDLE_MS_MAX))))
         .keep_alive_interval(Some(KEEP_ALIVE))
+        .initial_rtt(FIRST_ROUND_TRIP)
         .max_concurrent_bidi_streams(VarInt::from_u32(1))
         .max_concurrent_uni_streams(VarInt::from_u32(CHUNK_STREAMS_MAX))
         .datagram_receive_buffer_size(Some(DATAGRAMS_WAITING_BYTES))

@@ -89,6 +89,10 @@ struct Slot {
     serial: u64,
     connection: quinn_proto::Connection,
     is_dirty: bool,
+    /// Whether it is dirty for more than packets that came.
+    is_asked: bool,
+    /// How often in a row there was nothing to say to a packet that came.
+    silences: u8,
     is_connected: bool,
     end: End,
     sink: Option<Sink>,
@@ -261,6 +265,8 @@ impl Shared {
             serial,
             connection,
             is_dirty: false,
+            is_asked: false,
+            silences: 0,
             is_connected: false,
             end: Arc::clone(&end),
             sink: None,
@@ -281,6 +287,14 @@ impl Core {
 
     /// Notes that something happened to a connection, for the driver to see to.
     fn mark(&mut self, index: usize) {
+        if let Some(Some(slot)) = self.slots.get_mut(index) {
+            slot.is_asked = true;
+        }
+        self.line_up(index);
+    }
+
+    /// Lets a connection say what it has to say in its turn.
+    fn line_up(&mut self, index: usize) {
         let Some(Some(slot)) = self.slots.get_mut(index) else { return };
         if !std::mem::replace(&mut slot.is_dirty, true) {
             self.dirty.push_back(index);

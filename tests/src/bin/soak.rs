@@ -15,6 +15,7 @@ use protocol::io::ServerKey;
 use protocol::io::clock::now_us;
 use serde_json::{Map, Value, json};
 use tests::process::ServerProcess;
+use tests::relay::{Impairment, Relay};
 use tests::soak::crowd::{Crowd, Order};
 use tests::soak::host::{Counters, Host, continued, cpu_us, processor};
 use tests::soak::report::{Report, compare, unmet};
@@ -100,6 +101,10 @@ struct Run {
     /// The metrics of that server, as HOST:PORT
     #[arg(long, value_name = "ADDR", requires = "connect")]
     http: Option<SocketAddr>,
+    /// Lets all packets go through a bad network, each way, such as loss=5%,delay=100ms,jitter=20ms;
+    /// reorder=1% and duplicate=1% too
+    #[arg(long, value_name = "SPEC")]
+    impair: Option<Impairment>,
     /// Further settings of the started server, as KEY=VALUE
     #[arg(long = "set", value_name = "KEY=VALUE", conflicts_with = "connect")]
     settings: Vec<String>,
@@ -164,8 +169,10 @@ fn soak(run: &Run) -> Result<Report> {
     if run.pin {
         host.pin(SERVER_CORE, LOAD_CORE)?;
     }
+    let relay = run.impair.map(|impairment| Relay::start(address, impairment, run.seed));
+    let relay = relay.transpose()?;
     let order = Order {
-        address,
+        address: relay.as_ref().map_or(address, Relay::address),
         server_key,
         clients: run.clients,
         scenario: run.scenario,
@@ -257,7 +264,8 @@ async fn drive(run: &Run, order: Order, host: &Host) -> Result<Report> {
     fill_server(&mut report, (&empty, &first, &last), run, has_gap);
     fill_traffic(&mut report, (&first, &last), &tally, run);
     fill_truth(&mut report, &verdicts, &tally);
-    report.judge((run.clients, run.hz), verdicts.checks);
+    let delivered = run.impair.unwrap_or_default().delivered_share();
+    report.judge((run.clients, run.hz, delivered), verdicts.checks);
     Ok(report)
 }
 
@@ -370,6 +378,7 @@ fn described(run: &Run) -> Map<String, Value> {
     map.insert("seed".into(), json!(run.seed));
     map.insert("ramp_per_s".into(), json!(run.ramp));
     map.insert("pinned".into(), json!(run.pin));
+    map.insert("impaired".into(), json!(run.impair.is_some()));
     map.insert("processor".into(), json!(processor()));
     map.insert("version".into(), json!(env!("CARGO_PKG_VERSION")));
     map

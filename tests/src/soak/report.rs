@@ -101,8 +101,9 @@ impl Report {
         self.keys.get(key).and_then(Value::as_f64)
     }
 
-    /// Finds out whether the run counts.
-    pub fn judge(&mut self, (clients, hz): (u32, u16), checks: u64) {
+    /// Finds out whether a run of so many clients at `hz` ticks a second counts, over a network that
+    /// delivers such a part of the packets.
+    pub fn judge(&mut self, (clients, hz, delivered): (u32, u16, f64), checks: u64) {
         let mut invalid = Vec::new();
         let mut require = |is_met: bool, why: String| {
             if !is_met {
@@ -118,11 +119,11 @@ impl Report {
         require(inside == u64::from(clients), format!("{inside} of {clients} came in"));
         require(checks > 0, "nothing was held against the truth".to_owned());
         for (name, least) in [
-            ("frames_delivered_share", FRAMES_SHARE_MIN),
-            ("inputs_applied_share", INPUTS_SHARE_MIN),
+            ("frames_delivered_share", delivered * FRAMES_SHARE_MIN),
+            ("inputs_applied_share", delivered * INPUTS_SHARE_MIN),
             ("ticks_per_s", TICKS_SHARE_MIN * f64::from(hz)),
-            ("near_update_hz_p5", NEAR_SHARE_MIN * f64::from(hz)),
-            ("far_update_hz_p5", IN_VIEW_SHARE_MIN * f64::from(hz)),
+            ("near_update_hz_p5", delivered * NEAR_SHARE_MIN * f64::from(hz)),
+            ("far_update_hz_p5", delivered * IN_VIEW_SHARE_MIN * f64::from(hz)),
         ] {
             match key(name) {
                 Some(value) => {
@@ -276,7 +277,7 @@ mod tests {
         let check = |change: &dyn Fn(&mut Report), checks: u64, expected: usize| {
             let mut report = report();
             change(&mut report);
-            report.judge((5, 20), checks);
+            report.judge((5, 20, 1.0), checks);
             assert_eq!(report.invalid.len(), expected, "{:?}", report.invalid);
         };
         check(&|_| {}, 1, 0);

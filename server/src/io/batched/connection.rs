@@ -94,12 +94,15 @@ impl Connection {
     /// will go out.
     #[must_use]
     pub fn send_datagram(&self, datagram: Bytes) -> bool {
-        let sent = self.change(|slot| {
-            let stands = slot.end.get().is_none();
-            let is_sent = stands && slot.connection.datagrams().send(datagram, true).is_ok();
-            (is_sent, is_sent)
-        });
-        sent == Some(true)
+        let mut core = self.0.shared.lock();
+        let Some(slot) = core.slot(self.0.key).filter(|slot| slot.end.get().is_none()) else {
+            return false;
+        };
+        let is_sent = slot.connection.datagrams().send(datagram, true).is_ok();
+        if is_sent {
+            core.mark(self.0.key.0);
+        }
+        is_sent
     }
 
     /// Hands every datagram that comes from now on to `sink`, until the connection ends.
@@ -229,8 +232,11 @@ impl Connection {
     /// to send.
     pub(super) fn change<T>(&self, change: impl FnOnce(&mut Slot) -> (T, bool)) -> Option<T> {
         let mut core = self.0.shared.lock();
-        let (changed, has_more) = core.slot(self.0.key).map(change)?;
+        let slot = core.slot(self.0.key)?;
+        let (changed, has_more) = change(slot);
         if has_more {
+            // What comes of it is to be answered at once.
+            slot.silences = 0;
             core.mark(self.0.key.0);
         }
         Some(changed)

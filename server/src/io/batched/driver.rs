@@ -31,6 +31,10 @@ const SPEAKERS_MAX: usize = 128;
 /// Packets of one connection in one turn; more follow in the next.
 const PACKETS_MAX: usize = 8;
 
+/// Packets in a row to which there was nothing to say, after which the next waits for more to say:
+/// for an answer to it there is a timer, and what is said every tick takes it along.
+const SILENCES: u8 = 4;
+
 /// Packets in one turn from which on they come thick and fast.
 const DENSE: usize = 4;
 
@@ -222,7 +226,8 @@ impl Driver {
         let mut packet = std::mem::take(&mut self.packet);
         let mut is_taken = true;
         let mut is_done = false;
-        for _ in 0..PACKETS_MAX {
+        let mut packets = 0;
+        while packets < PACKETS_MAX {
             packet.clear();
             let Some(transmit) = slot.connection.poll_transmit(now, 1, &mut packet) else {
                 is_done = true;
@@ -233,11 +238,14 @@ impl Driver {
                 is_taken = false;
                 break;
             }
+            packets += 1;
         }
         self.packet = packet;
-        let due = slot.connection.poll_timeout().map_or(NEVER, |due| core.micros(due));
-        core.deadlines[index] = due;
-        core.next_deadline = core.next_deadline.min(due);
+        if !std::mem::take(&mut slot.is_asked) {
+            let is_silent = is_done && packets == 0;
+            slot.silences = if is_silent { slot.silences.saturating_add(1) } else { 0 };
+        }
+        core.remind(index);
         if !is_done {
             core.mark(index);
         }
@@ -294,12 +302,25 @@ impl Core {
             Some(DatagramEvent::ConnectionEvent(ConnectionHandle(index), event)) => {
                 let Some(Some(slot)) = self.slots.get_mut(index) else { return };
                 slot.connection.handle_event(event);
-                self.mark(index);
+                if slot.tell() || slot.silences < SILENCES {
+                    self.line_up(index);
+                } else {
+                    self.remind(index);
+                }
             }
             Some(DatagramEvent::NewConnection(newcomer)) => self.welcome(newcomer),
             Some(DatagramEvent::Response(transmit)) => self.reply(transmit, reply),
             None => {}
         }
+    }
+
+    /// Notes when a connection wants to be looked at again.
+    fn remind(&mut self, index: usize) {
+        let Some(Some(slot)) = self.slots.get_mut(index) else { return };
+        let due = slot.connection.poll_timeout();
+        let due = due.map_or(NEVER, |due| self.micros(due));
+        self.deadlines[index] = due;
+        self.next_deadline = self.next_deadline.min(due);
     }
 
     /// Tells connections whose time has come.
@@ -356,10 +377,12 @@ impl Core {
 }
 
 impl Slot {
-    /// Tells those who wait what has come.
-    fn tell(&mut self) {
+    /// Tells those who wait what has come; returns whether that was more than datagrams.
+    fn tell(&mut self) -> bool {
         let waiting = &mut self.waiting;
+        let mut has_more = false;
         while let Some(event) = self.connection.poll() {
+            has_more |= !matches!(event, Event::DatagramReceived);
             match event {
                 Event::HandshakeDataReady | Event::DatagramsUnblocked => {}
                 Event::Connected => {
@@ -394,5 +417,6 @@ impl Slot {
                 }
             }
         }
+        has_more
     }
 }
