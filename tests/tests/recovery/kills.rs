@@ -258,9 +258,10 @@ fn check_rounds(
         let acknowledged = ledger.borrow().acknowledged;
         summary = format!(
             "{rounds} ends, {acknowledged} acts and {} lendings acknowledged, 0 lost, 0 doubled; \
-             serving again after {:.2} s at most, 95 of 100 back {:.2} s later",
+             serving again after {:.2} s at most, half of them back {:.2} s and 95 of 100 {:.2} s later",
             crowd.kept,
             percentile(&mut serving_s, 100),
+            percentile(&mut crowd.resumed_s, 50),
             percentile(&mut crowd.resumed_s, 95),
         );
         // Everybody had a ticket each time.
