@@ -10,7 +10,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use protocol::ids::PersonId;
 use ring::rand::{SecureRandom, SystemRandom};
@@ -36,12 +36,16 @@ pub struct KeyFolder {
     folder: PathBuf,
     ledger: PathBuf,
     state: Mutex<State>,
+    /// Told whenever a key has been made, or could not be.
+    made: Condvar,
     random: SystemRandom,
 }
 
 #[derive(Debug, Default)]
 struct State {
     cached: BTreeMap<PersonId, UserKey>,
+    /// Whose keys are on their way to the disk: nothing may be sealed with them before.
+    making: BTreeSet<PersonId>,
     erased: BTreeSet<KeyId>,
 }
 
@@ -70,18 +74,31 @@ impl KeyFolder {
     pub fn peek(data: &Path) -> Result<Self, StoreError> {
         let (folder, ledger) = (data.join("keys"), data.join("erased"));
         let state = Mutex::new(State { erased: read_ledger(&ledger)?, ..State::default() });
-        Ok(Self { folder, ledger, state, random: SystemRandom::new() })
+        let made = Condvar::new();
+        Ok(Self { folder, ledger, state, made, random: SystemRandom::new() })
     }
 
-    /// Gives a person a key, durably; one that is there stays.
+    /// Gives a person a key, durably; one that is there stays. Many may be made at once: the disk
+    /// takes hundreds in hardly more time than one.
     ///
     /// # Errors
     /// When the file cannot be written, or one that is there cannot be read.
     pub fn enroll(&self, person: PersonId) -> Result<(), StoreError> {
-        let mut state = self.lock();
+        let mut state = self.lock_for(person);
         if self.load(&mut state, person)?.is_some() {
             return Ok(());
         }
+        state.making.insert(person);
+        drop(state);
+        let made = self.make(person);
+        let mut state = self.lock();
+        state.making.remove(&person);
+        self.made.notify_all();
+        remember(&mut state, person, made?);
+        Ok(())
+    }
+
+    fn make(&self, person: PersonId) -> Result<UserKey, StoreError> {
         let key = UserKey::new(KeyId(self.draw()?), self.draw()?);
         let path = self.path(person);
         let new = self.folder.join(format!("{NEW}{:016x}", person.0));
@@ -89,8 +106,7 @@ impl KeyFolder {
         written.map_err(|e| io_error("cannot write", &new, &e))?;
         fs::rename(&new, &path).map_err(|e| io_error("cannot write", &path, &e))?;
         sync_folder(&self.folder)?;
-        remember(&mut state, person, key);
-        Ok(())
+        Ok(key)
     }
 
     /// Destroys a person's key and enters its name in the ledger, durably; returns whether there was
@@ -99,7 +115,7 @@ impl KeyFolder {
     /// # Errors
     /// When a file cannot be changed. The erasure goes on with the next call or start.
     pub fn erase(&self, person: PersonId) -> Result<bool, StoreError> {
-        let mut state = self.lock();
+        let mut state = self.lock_for(person);
         state.cached.remove(&person);
         let (path, erasing) = (self.path(person), self.erasing_path(person));
         match fs::rename(&path, &erasing) {
@@ -254,11 +270,18 @@ impl KeyFolder {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Waits until the person's key is made, if that is under way.
+    fn lock_for(&self, person: PersonId) -> MutexGuard<'_, State> {
+        let is_in_work = |state: &mut State| state.making.contains(&person);
+        let locked = self.made.wait_while(self.lock(), is_in_work);
+        locked.unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Keys for KeyFolder {
     fn user_key(&self, person: PersonId) -> Result<Option<UserKey>, StoreError> {
-        self.load(&mut self.lock(), person)
+        self.load(&mut self.lock_for(person), person)
     }
 
     fn salt(&self) -> Result<[u8; SALT_BYTES], StoreError> {
@@ -382,6 +405,32 @@ mod tests {
         let mode = |path: PathBuf| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(data.path().join("keys")), 0o700);
         assert_eq!(mode(keys.path(ANNA)), 0o600);
+    }
+
+    #[test]
+    fn whoever_comes_at_once_gets_one_key_each_and_none_before_it_is_kept() {
+        let data = tempfile::tempdir().unwrap();
+        let keys = KeyFolder::open(data.path()).unwrap();
+        let people: Vec<PersonId> = (0..40).map(PersonId).collect();
+        let seen = std::thread::scope(|scope| {
+            let come = |_| {
+                scope.spawn(|| {
+                    let enroll = |&person| {
+                        keys.enroll(person).unwrap();
+                        keys.user_key(person).unwrap().unwrap()
+                    };
+                    people.iter().map(enroll).collect::<Vec<_>>()
+                })
+            };
+            let threads: Vec<_> = (0..4).map(come).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
+        });
+        let kept = KeyFolder::open(data.path()).unwrap();
+        let kept = people.iter().map(|&person| kept.user_key(person).unwrap().unwrap());
+        let kept: Vec<UserKey> = kept.collect();
+        assert!(seen.iter().all(|seen| *seen == kept), "the same for all");
+        assert!(kept.windows(2).all(|pair| pair[0] != pair[1]), "to each their own");
+        assert!(keys.lock().making.is_empty());
     }
 
     #[test]

@@ -434,9 +434,11 @@ fn fill_traffic(report: &mut Report, (first, last): (&Mark, &Mark), tally: &Tall
     report.set("load_cpu_share", Some((last.load_cpu_us - first.load_cpu_us) / wall_us));
     report.set("load_late_ms_p99", tally.late_ms.percentile(99));
     let kbit_s = |bytes: u64| bytes as f64 * 8_000.0 / wall_us / f64::from(run.clients);
-    let (down, up) = (last.bytes.0 - first.bytes.0, last.bytes.1 - first.bytes.1);
-    report.set("downlink_kbit_s_per_client", Some(kbit_s(down)));
-    report.set("uplink_kbit_s_per_client", Some(kbit_s(up)));
+    // What a connection carried that broke unexpectedly may be lost: then this cannot be told.
+    let down = last.bytes.0.checked_sub(first.bytes.0);
+    let up = last.bytes.1.checked_sub(first.bytes.1);
+    report.set("downlink_kbit_s_per_client", down.map(kbit_s));
+    report.set("uplink_kbit_s_per_client", up.map(kbit_s));
     report.set("bytes_per_changed_entity", share(tally.frame_bytes, tally.states));
     let joins = tally.joined_us.filter(|(first, last)| first < last);
     report.set(
@@ -448,8 +450,11 @@ fn fill_traffic(report: &mut Report, (first, last): (&Mark, &Mark), tally: &Tall
     report.set("resume_s", tally.resume_s.percentile(99));
     report.set("handoffs_duplicated", Some(tally.twice as f64));
     let more = &mut report.more;
-    more.insert("datagram_bytes_down".into(), json!(share(down, tally.frames)));
-    more.insert("datagram_bytes_up".into(), json!(share(up, tally.inputs)));
+    more.insert(
+        "datagram_bytes_down".into(),
+        json!(down.and_then(|down| share(down, tally.frames))),
+    );
+    more.insert("datagram_bytes_up".into(), json!(up.and_then(|up| share(up, tally.inputs))));
     more.insert("entities_per_frame".into(), json!(share(tally.states, tally.frames)));
     for (name, count) in [
         ("frames", tally.frames),

@@ -193,12 +193,7 @@ impl Crowd {
     async fn live(self: Rc<Self>, client: usize) {
         while !self.is_over.get() {
             let end = Box::pin(visit(&self, client)).await;
-            let connection = self.connections.borrow_mut()[client].take();
-            if let Some(stats) = connection.and_then(|connection| connection.stats()) {
-                let mut tally = self.tally.borrow_mut();
-                tally.ended_bytes.0 += stats.udp_rx.bytes;
-                tally.ended_bytes.1 += stats.udp_tx.bytes;
-            }
+            self.count_bytes(client);
             match end {
                 End::Wished => {}
                 End::Refused(why) => {
@@ -215,6 +210,16 @@ impl Crowd {
                     sleep(Duration::from_millis(RETRY_MS)).await;
                 }
             }
+        }
+    }
+
+    /// Counts what a client's connection carried, which ends.
+    fn count_bytes(&self, client: usize) {
+        let connection = self.connections.borrow_mut()[client].take();
+        if let Some(stats) = connection.and_then(|connection| connection.stats()) {
+            let mut tally = self.tally.borrow_mut();
+            tally.ended_bytes.0 += stats.udp_rx.bytes;
+            tally.ended_bytes.1 += stats.udp_tx.bytes;
         }
     }
 

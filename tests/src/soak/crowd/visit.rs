@@ -194,6 +194,10 @@ async fn stay(
             }
             () = crowd.wake[client].notified() => {
                 let wish = std::mem::take(&mut crowd.wishes.borrow_mut()[client]);
+                // What it carried is known only while it stands.
+                if wish != Wish::Stay {
+                    crowd.count_bytes(client);
+                }
                 let pause = visitor.borrow_mut().granted(wish);
                 if let Some(pause) = pause {
                     // A short absence, so that not everyone comes back at once.
