@@ -1,0 +1,68 @@
+//! Small soaks: every client decodes everything over real QUIC, and what they are told is held against
+//! the truth. `ecumene-soak` makes large ones.
+
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use tests::process::{Folder, plain, text};
+
+/// Runs a soak and returns its report; CSV and HTML must lie beside it.
+fn soak(arguments: &str) -> Result<Value> {
+    let folder = Folder::make()?;
+    let report = folder.path().join("soak.json");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ecumene-soak"));
+    command.args(arguments.split_whitespace()).arg("--report").arg(&report);
+    let output = plain(&mut command).output().context("run ecumene-soak")?;
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    ensure!(output.status.success(), "{}\n{out}{err}", output.status);
+    for beside in ["csv", "html"] {
+        ensure!(report.with_extension(beside).is_file(), "no {beside}");
+    }
+    Ok(serde_json::from_slice(&std::fs::read(&report)?)?)
+}
+
+fn number(report: &Value, key: &str) -> Result<f64> {
+    report[key].as_f64().with_context(|| format!("no {key} in {report:#}"))
+}
+
+/// Checks that so many stayed, and that nothing they were told was wrong.
+fn check(report: &Value, clients: f64) -> Result<()> {
+    ensure!(number(report, "clients_held")? == clients, "{report:#}");
+    ensure!(number(report, "disconnects")? == 0.0, "{report:#}");
+    ensure!(number(&report["more"], "truth_checks")? > 0.0, "{report:#}");
+    ensure!(number(&report["more"], "truth_mismatches")? == 0.0, "{report:#}");
+    Ok(())
+}
+
+#[test]
+fn everyone_is_told_the_truth_every_tick() -> Result<()> {
+    for quic in ["quinn", "batched"] {
+        let report = soak(&format!("--clients 40 --seconds 4 --settle 3 --set server.quic={quic}"));
+        let report = report.context(quic)?;
+        check(&report, 40.0)?;
+        ensure!(number(&report, "frames_delivered_share")? > 0.9, "{report:#}");
+        ensure!(number(&report, "downlink_kbit_s_per_client")? > 1.0, "{report:#}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_bad_network_makes_nothing_that_is_told_wrong() -> Result<()> {
+    let report =
+        soak("--clients 40 --seconds 5 --settle 3 --impair loss=10%,delay=40ms,jitter=10ms")?;
+    check(&report, 40.0)?;
+    let delivered = number(&report, "frames_delivered_share")?;
+    ensure!((0.7..0.95).contains(&delivered), "a tenth is lost: {report:#}");
+    ensure!(number(&report, "input_to_seen_ms_p99")? > 80.0, "twice the way: {report:#}");
+    Ok(())
+}
+
+#[test]
+fn those_who_break_off_and_leave_come_back_and_are_counted() -> Result<()> {
+    let report = soak("--clients 60 --seconds 8 --settle 2 --scenario churn")?;
+    check(&report, 60.0)?;
+    ensure!(number(&report["more"], "joins")? > 60.0, "somebody came anew: {report:#}");
+    ensure!(number(&report, "downlink_kbit_s_per_client")? > 1.0, "{report:#}");
+    Ok(())
+}
