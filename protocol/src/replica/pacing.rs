@@ -77,10 +77,10 @@ impl Pacing {
         self.counted = 0;
         let Some(wait) = self.least_wait_us.take() else { return };
         let tick_us = signed(clock.tick_us());
-        // The way there is taken to be as the way back. Where that loses packets, one tick in hand
-        // lets the next datagram repair a lost one.
+        // The way there is taken to be as the way back: what waits as long as the latest frame was
+        // late is in time. Where packets are lost, one tick in hand lets the next one repair that.
         let in_hand = if clock.has_missed() { tick_us } else { 0 };
-        let excess = wait - clock.lateness_us() - in_hand;
+        let excess = wait - clock.worst_us() - in_hand;
         if EXCESS_TICKS_MAX * tick_us < excess {
             let whole = u64::try_from(excess / tick_us).unwrap_or(0);
             self.due_us = self.due_us.map(|due_us| due_us + whole * clock.tick_us());
@@ -136,7 +136,7 @@ mod tests {
     fn what_waits_too_long_makes_room_slowly() {
         let (clock, mut pacing) = (clock(1), Pacing::default());
         pacing.start(5_000_000);
-        let wait = clock.lateness_us() + 60_000;
+        let wait = clock.worst_us() + 60_000;
         (0..WINDOW_INPUTS).for_each(|_| pacing.acknowledged(80_000 + wait, 80_000, &clock));
         let sent = leaving(&mut pacing, &clock, 5_000_000, 2_000);
         assert!((38..=39).contains(&sent.len()), "one less: {}", sent.len());
@@ -149,7 +149,7 @@ mod tests {
         let (mut clock, mut pacing) = (clock(1), Pacing::default());
         clock.frame(Tick(2), 5_000_000 + 2 * TICK_US);
         pacing.start(5_000_000);
-        let wait = clock.lateness_us() + 60_000;
+        let wait = clock.worst_us() + 60_000;
         (0..WINDOW_INPUTS).for_each(|_| pacing.acknowledged(80_000 + wait, 80_000, &clock));
         let sent = leaving(&mut pacing, &clock, 5_000_000, 2_000);
         assert!((39..=41).contains(&sent.len()), "none less: {}", sent.len());
