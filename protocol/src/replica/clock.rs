@@ -15,12 +15,6 @@ const IN_TIME_PERMILLE: i64 = 950;
 /// How far one frame moves the estimate of lateness, for a quantile of one half.
 const LATENESS_STEP_US: i64 = 8_000;
 
-/// Ticks for which a missing frame is remembered: 10 s at 20 Hz.
-const LOSS_TICKS: u64 = 200;
-
-/// Frames over which the latest arrival is looked for: 10 s at 20 Hz, and as much before.
-const WORST_FRAMES: u32 = 200;
-
 /// Lateness beyond this is an outage, not jitter: nothing waits for it.
 const LATENESS_US_MAX: i64 = 400_000;
 
@@ -47,13 +41,8 @@ pub struct FrameClock {
     floors_us: [i64; 2],
     counted: u32,
     newest: Tick,
-    /// The newest tick before which a frame was missing.
-    missed: Option<Tick>,
     /// How late frames are against the fastest, at the wanted quantile, losses included.
     lateness_us: i64,
-    /// How late the latest was that came: in the window before, and in this one.
-    worst_us: [i64; 2],
-    worst_counted: u32,
     /// How far the display is behind the fastest arrival.
     delay_us: i64,
     slewed_us: u64,
@@ -72,10 +61,7 @@ impl FrameClock {
             floors_us: [i64::MAX; 2],
             counted: 0,
             newest,
-            missed: None,
             lateness_us: signed(tick_us) / 2,
-            worst_us: [0, signed(tick_us) / 2],
-            worst_counted: 0,
             delay_us: signed(tick_us) * 3 / 2,
             slewed_us: 0,
         }
@@ -97,19 +83,6 @@ impl FrameClock {
     #[must_use]
     pub const fn lateness_us(&self) -> i64 {
         self.lateness_us
-    }
-
-    /// Returns how late the latest frame of the last seconds came against the fastest.
-    #[must_use]
-    pub fn worst_us(&self) -> i64 {
-        let [before, present] = self.worst_us;
-        before.max(present)
-    }
-
-    /// Returns whether a frame was missing lately, lost or overtaken.
-    #[must_use]
-    pub fn has_missed(&self) -> bool {
-        self.missed.is_some_and(|missed| self.newest.since(missed) < LOSS_TICKS)
     }
 
     /// Returns how far the display is behind the fastest frame's arrival.
@@ -137,12 +110,7 @@ impl FrameClock {
         }
         let gap = (tick.since(self.newest) - 1).min(GAP_TICKS_MAX);
         self.newest = tick;
-        if gap > 0 {
-            self.missed = Some(tick);
-        }
-        let late = offset - floor;
-        self.count_late(late);
-        let late = late + signed(gap * self.tick_us);
+        let late = offset - floor + signed(gap * self.tick_us);
         let step =
             if self.lateness_us < late { IN_TIME_PERMILLE } else { IN_TIME_PERMILLE - 1_000 };
         let moved = self.lateness_us + LATENESS_STEP_US * step / 1_000;
@@ -202,15 +170,6 @@ impl FrameClock {
         let [before, present] = self.floors_us;
         let floor = before.min(present);
         (floor != i64::MAX).then_some(floor)
-    }
-
-    fn count_late(&mut self, late: i64) {
-        if WORST_FRAMES <= self.worst_counted {
-            self.worst_us = [self.worst_us[1], 0];
-            self.worst_counted = 0;
-        }
-        self.worst_counted += 1;
-        self.worst_us[1] = self.worst_us[1].max(late.min(LATENESS_US_MAX));
     }
 
     fn count(&mut self, offset: i64) {
@@ -294,17 +253,5 @@ mod tests {
         assert_eq!(clock.arrival_us(Tick(139)), before);
         assert_eq!(clock.tick_us(), 100_000);
         assert_eq!(clock.arrival_us(Tick(141)), before.map(|at| at + 200_000));
-    }
-
-    #[test]
-    fn the_latest_frame_is_remembered_for_a_while() {
-        let late = |tick| Some(if tick == 700 { 37_000 } else { 0 });
-        let (clock, _) = after(late, 650);
-        assert_eq!(clock.worst_us(), 37_000);
-        let (clock, _) = after(late, 1_100);
-        assert_eq!(clock.worst_us(), 0);
-        assert!(!clock.has_missed());
-        let (clock, _) = after(|tick| (tick != 300).then_some(0), 210);
-        assert!(clock.has_missed());
     }
 }
