@@ -66,3 +66,12 @@ fn those_who_break_off_and_leave_come_back_and_are_counted() -> Result<()> {
     ensure!(number(&report, "downlink_kbit_s_per_client")? > 1.0, "{report:#}");
     Ok(())
 }
+
+#[test]
+fn where_nobody_can_come_in_that_is_an_error() -> Result<()> {
+    let nobody = std::net::UdpSocket::bind("127.0.0.1:0")?;
+    let arguments = format!("--clients 2 --ramp 100 --connect {}", nobody.local_addr()?);
+    let error = soak(&arguments).err().context("a report of nothing")?.to_string();
+    ensure!(error.contains("nobody came in at 127.0.0.1"), "{error}");
+    Ok(())
+}

@@ -342,9 +342,9 @@ impl Viewer {
             return;
         }
         shown.resize(entities.slots(), false);
-        mark(shown, &self.tracked, true);
+        note_shown(shown, &self.tracked, true);
         thin(ranked, shown);
-        mark(shown, &self.tracked, false);
+        note_shown(shown, &self.tracked, false);
     }
 
     fn told_anew(&mut self, entities: &Entities) -> Vec<Appear> {
@@ -453,7 +453,7 @@ fn thin(ranked: &mut Vec<Ranked>, shown: &[bool]) {
 }
 
 /// Notes by slot who is shown, or of the same that they are not.
-fn mark(shown: &mut [bool], tracked: &[Tracked], is_shown: bool) {
+fn note_shown(shown: &mut [bool], tracked: &[Tracked], is_shown: bool) {
     for tracked in tracked {
         if let Some(place) = shown.get_mut(tracked.slot as usize) {
             *place = is_shown;

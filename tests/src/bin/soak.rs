@@ -242,6 +242,7 @@ fn mark(crowd: &Crowd, host: &Host) -> Mark {
 
 async fn drive(run: &Run, order: Order, host: &Host) -> Result<Report> {
     let empty = host.counters();
+    let at = order.address;
     let crowd = Crowd::new(order)?;
     crowd.gather();
     let bar = ProgressBar::new(0).with_style(
@@ -249,6 +250,13 @@ async fn drive(run: &Run, order: Order, host: &Host) -> Result<Report> {
             .progress_chars("=> "),
     );
     let inside = gather(run, &crowd, &bar).await;
+    if inside == 0 {
+        crowd.end();
+        bail!(
+            "nobody came in at {at}; does a server run there that lets them in, and is its \
+             identity the one of --server-key?"
+        );
+    }
     settle(run.settle, &crowd, &bar).await;
     crowd.stir();
     crowd.begin();

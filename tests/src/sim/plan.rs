@@ -93,7 +93,9 @@ pub fn divisions(seed: u64) -> Vec<(u64, Fault)> {
         let at_us = chance.between(BEGIN_US, REST_US - SLOT_US);
         let which = chance.below(24);
         divisions.push((at_us, Fault::Divide { which, merges: false }));
+        // Nothing is divided any more when everything is to come to rest.
         let until_us = at_us + chance.between(200_000, 2 * SLOT_US);
+        let until_us = until_us.min(REST_US - SLOT_US / 2);
         divisions.push((until_us, Fault::Divide { which: chance.below(24), merges: true }));
     }
     divisions
