@@ -492,8 +492,8 @@ fn listen(config: &Config, identity: &Identity) -> Result<Endpoint, HostError> {
     Endpoint::listen(config.server.quic, endpoint, server, socket).map_err(failed)
 }
 
-/// Time between two packets that disown a connection: a thousand clients of a server that was killed
-/// know within half a second, and whoever sends noise gets less of it back than they sent.
+/// Time between two packets that disown a connection: two thousand a second, since all clients of a
+/// server that was killed need one. Whoever sends noise gets less back than they sent.
 const RESET_EVERY: Duration = Duration::from_micros(500);
 
 /// Returns how connections are named and disowned: with keys that outlive the process, so that a

@@ -78,8 +78,8 @@ impl KeyFolder {
         Ok(Self { folder, ledger, state, made, random: SystemRandom::new() })
     }
 
-    /// Gives a person a key, durably; one that is there stays. Many may be made at once: the disk
-    /// takes hundreds in hardly more time than one.
+    /// Gives a person a key, durably; one that is there stays. Nobody waits here for the disk to
+    /// keep another's.
     ///
     /// # Errors
     /// When the file cannot be written, or one that is there cannot be read.

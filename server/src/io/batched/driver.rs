@@ -33,7 +33,7 @@ const PACKETS_MAX: usize = 8;
 
 /// Packets in a row to which there was nothing to say, after which the next waits for more to say:
 /// for an answer to it there is a timer, and what is said every tick takes it along.
-const SILENCES: u8 = 4;
+pub(super) const SILENCES: u8 = 4;
 
 /// Packets in one turn from which on they come thick and fast.
 const DENSE: usize = 4;
@@ -173,7 +173,7 @@ impl Driver {
             let reads = match read {
                 Ok(reads) => reads,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return (packets, false),
-                // Somebody sent a packet to is not there: that is about that packet.
+                // Somebody to whom a packet was sent is not there: that is about that packet.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionReset => continue,
                 Err(error) => {
                     tracing::debug!(%error, "cannot read from the socket");

@@ -279,6 +279,37 @@ fn a_driver_ends_with_its_endpoint_and_whoever_waits_hears_when_it_is_gone() {
 }
 
 #[test]
+fn one_who_only_listens_acknowledges_all_the_same() {
+    run(async {
+        let (endpoint, come) = server(Some);
+        let (_own, connection) = connect(&endpoint).await;
+        let theirs = until(|| come.try_recv().ok()).await;
+        let (hears, heard) = channel();
+        theirs.deliver_datagrams(Box::new(move |datagram| hears.send(datagram).unwrap()));
+        let acknowledged = || connection.stats().unwrap().frame_rx.acks;
+        // More than those that are each answered at once.
+        for _ in 0..3 * driver::SILENCES {
+            assert!(connection.send_datagram(Bytes::from_static(b"here")));
+            until(|| heard.try_recv().ok()).await;
+        }
+        for _ in 0..3 {
+            let before = acknowledged();
+            assert!(connection.send_datagram(Bytes::from_static(b"still here")));
+            until(|| heard.try_recv().ok()).await;
+            until(|| (before < acknowledged()).then_some(())).await;
+        }
+        // What is said on a stream is heard and answered, however silent it was before.
+        let (mut ask, mut answer) = connection.open_bi().await.unwrap();
+        ask.write_all(b"who?").await.unwrap();
+        let (mut back, mut asked) = theirs.accept_bi().await.unwrap();
+        assert_eq!(asked.read_chunk(10).await.unwrap().unwrap(), "who?");
+        back.write_all(b"me").await.unwrap();
+        assert_eq!(answer.read_chunk(10).await.unwrap().unwrap(), "me");
+        assert_eq!(connection.stats().unwrap().path.lost_packets, 0);
+    });
+}
+
+#[test]
 fn newcomers_are_refused_asked_for_proof_or_ignored_as_is_decided() {
     run(async {
         let (endpoint, _come) = server(|incoming| {
