@@ -287,11 +287,15 @@ fn one_who_only_listens_acknowledges_all_the_same() {
         let (hears, heard) = channel();
         theirs.deliver_datagrams(Box::new(move |datagram| hears.send(datagram).unwrap()));
         let acknowledged = || connection.stats().unwrap().frame_rx.acks;
-        // More than those that are each answered at once.
+        // As long as both speak, nothing has to be said to a packet by itself.
         for _ in 0..3 * driver::SILENCES {
             assert!(connection.send_datagram(Bytes::from_static(b"here")));
             until(|| heard.try_recv().ok()).await;
+            assert!(theirs.send_datagram(Bytes::from_static(b"and here")));
+            until(|| theirs.with(|slot| !slot.is_dirty).filter(|&is_said| is_said)).await;
         }
+        let is_left_alone = |slot: &mut super::Slot| driver::SILENCES <= slot.silences;
+        assert_eq!(theirs.with(is_left_alone), Some(true));
         for _ in 0..3 {
             let before = acknowledged();
             assert!(connection.send_datagram(Bytes::from_static(b"still here")));
