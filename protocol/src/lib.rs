@@ -13,6 +13,7 @@
 
 pub mod asset;
 pub mod bits;
+pub mod cache;
 pub mod capture;
 pub mod close;
 pub mod delta;

@@ -168,8 +168,8 @@ impl Shard {
         for command in commands {
             self.apply(command, output);
         }
-        for (avatar, datagram) in inputs {
-            self.take_in(avatar, &datagram);
+        for (avatar, datagram) in &inputs {
+            self.take_in(*avatar, datagram);
         }
         // 2. Movement and collision.
         output.counts = Counts::default();
@@ -180,12 +180,10 @@ impl Shard {
         self.forget_far_ground();
         // 4. Rules: what takes time and is done now.
         self.finish_acts(output);
-        // 5. Interest.
+        // 5. Interest, 6. frames.
         self.show_ghosts(output);
         self.rebuild_grid();
-        self.look_around(output);
-        // 6. Frames.
-        self.write_frames(pace_permille, frame_bytes_max, output);
+        self.serve_viewers(&inputs, (pace_permille, frame_bytes_max), output);
         // 7. Hand-off; the journal stands in `output` already.
         self.hand_things_over(output);
         self.hand_over(output);

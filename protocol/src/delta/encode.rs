@@ -3,12 +3,12 @@
 //! The entries come by falling priority and leave sorted by handle, so each is packed into a
 //! scratch buffer first. A push is refused when the frame, sorted, might exceed its budget.
 
-use super::entry::{EntryDelta, Pace, Packed, Reference};
+use super::entry::{ENTRY_BITS_MAX, EntryDelta, Pace, Packed, Reference};
 use super::own::{OwnBody, OwnDelta};
 use super::sent::SentLog;
 use super::{
-    AGE_BITS, AGE_MAX, Acks, COUNT_BITS, ENTRIES_MAX, FRAME_BYTES_MAX, FRAME_KIND, HEAD_BYTES,
-    RICE_BITS,
+    AGE_BITS, AGE_MAX, Acks, COUNT_BITS, ENTRIES_MAX, FRAME_BYTES_MAX, FRAME_KIND,
+    HANDLES_WITH_BASELINE, HEAD_BYTES, RICE_BITS,
 };
 use crate::bits::{BitReader, BitWriter};
 use crate::state::EntityState;
@@ -87,11 +87,10 @@ impl FrameEncoder {
         FrameWriter::new(self, tick, head, &own, scratch)
     }
 
-    /// Reads what is known of all handles, in order, so that it is at hand when single ones are
-    /// asked for: one miss of the cache after another costs more than the frame itself where
-    /// thousands of viewers take turns.
-    pub fn read_ahead(&self) {
-        self.log.read_ahead();
+    /// Asks for the memory of all that is known: one miss of the cache after another costs more than
+    /// the frame itself where thousands of viewers take turns.
+    pub fn prefetch(&self) {
+        self.log.prefetch();
     }
 
     /// Returns whether the viewer must still be told `state` of `handle`.
@@ -221,6 +220,15 @@ impl<'a> FrameWriter<'a> {
         self.highest = highest;
         self.entries_bits = entries_bits;
         true
+    }
+
+    /// Returns whether `count` entries fit, whatever they tell.
+    #[must_use]
+    pub fn holds(&self, count: usize) -> bool {
+        let fixed_bits = self.head_bits + (COUNT_BITS + RICE_BITS) as usize;
+        // A handle takes no more bits than there are handles.
+        let handles_bits = count + usize::from(HANDLES_WITH_BASELINE);
+        fixed_bits + handles_bits + count * ENTRY_BITS_MAX <= self.budget_bits
     }
 
     /// Returns the most bits that the frame takes if it is finished now.

@@ -119,7 +119,10 @@ impl<const N: usize> Classes<N> {
     }
 }
 
-/// An entry in bits: at most 231 of them.
+/// Bits of an entry at most.
+pub(super) const ENTRY_BITS_MAX: usize = 231;
+
+/// An entry in bits: at most [`ENTRY_BITS_MAX`] of them.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Packed {
     /// Words that are full.

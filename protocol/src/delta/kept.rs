@@ -1,15 +1,20 @@
 //! What the client's side keeps of frames: the states that later ones may refer to.
 //!
 //! States lie by frame and rising handle, as they came. A frame mostly refers to the same few
-//! before it, so looking up its entries in turn reads those from front to back: a program that
-//! follows thousands of viewers spends its time waiting for memory, and this touches little.
+//! before it: a program that follows thousands of viewers spends its time waiting for memory, and
+//! this touches little.
 
 use super::{AGE_MAX, HANDLES_WITH_BASELINE};
+use crate::cache;
 use crate::state::EntityState;
 use crate::units::Tick;
 
 /// Frames kept: one for every age that a baseline can have.
 const FRAMES: usize = AGE_MAX as usize + 1;
+
+/// Handles in one word of bits, and words for all that have baselines.
+const WORD_BITS: u16 = 64;
+const WORDS: usize = HANDLES_WITH_BASELINE.div_ceil(WORD_BITS) as usize;
 
 /// The states kept.
 #[derive(Clone, Debug, Default)]
@@ -24,17 +29,44 @@ pub(super) struct Kept {
 #[derive(Clone, Debug, Default)]
 struct Shown {
     tick: Tick,
+    /// One bit for each handle that it told of, and how many states lie before each word's.
+    handles: [u64; WORDS],
+    before: [u8; WORDS],
     /// By rising handle.
-    states: Vec<(u16, EntityState)>,
+    states: Vec<EntityState>,
 }
 
-/// Where in each frame the last look-up ended: the next one is for a higher handle.
-#[derive(Debug)]
-pub(super) struct Cursors([u8; FRAMES]);
+impl Shown {
+    /// Returns the state of a handle: its place is the number of bits below its own.
+    #[inline]
+    fn state(&self, handle: u16) -> Option<EntityState> {
+        let word = usize::from(handle / WORD_BITS);
+        let (handles, before) = (self.handles.get(word)?, self.before.get(word)?);
+        let bit = 1_u64 << (handle % WORD_BITS);
+        if handles & bit == 0 {
+            return None;
+        }
+        let place = usize::from(*before) + (handles & (bit - 1)).count_ones() as usize;
+        self.states.get(place).copied()
+    }
 
-impl Cursors {
-    pub(super) const fn new() -> Self {
-        Self([0; FRAMES])
+    /// Takes the states of a frame, by rising handle, instead of what it held.
+    fn fill(&mut self, tick: Tick, states: &[(u16, EntityState)]) {
+        self.tick = tick;
+        self.handles = [0; WORDS];
+        self.states.clear();
+        let below = states.iter().take_while(|(handle, _)| *handle < HANDLES_WITH_BASELINE);
+        for &(handle, state) in below {
+            if let Some(handles) = self.handles.get_mut(usize::from(handle / WORD_BITS)) {
+                *handles |= 1 << (handle % WORD_BITS);
+                self.states.push(state);
+            }
+        }
+        let mut before = 0_u8;
+        for (count, handles) in self.before.iter_mut().zip(self.handles) {
+            *count = before;
+            before = before.saturating_add(u8::try_from(handles.count_ones()).unwrap_or(u8::MAX));
+        }
     }
 }
 
@@ -58,12 +90,21 @@ impl Kept {
         }
     }
 
+    /// Asks for the memory of the frames of the `count` ticks up to `newest`, and of the place where
+    /// that of the next tick goes.
+    pub(super) fn prefetch(&self, newest: Tick, count: u64) {
+        cache::prefetch(self.since.as_slice());
+        for ago in 0..=count {
+            let tick = Tick(newest.0.saturating_add(1).saturating_sub(ago));
+            let shown = self.frames.get(place(tick));
+            shown.into_iter().for_each(|shown| cache::prefetch(shown.states.as_slice()));
+        }
+    }
+
     /// Returns what is kept of a handle, by rising tick.
     pub(super) fn states(&self, handle: u16) -> Vec<(Tick, EntityState)> {
-        let found = self.frames.iter().filter_map(|shown| {
-            let index = shown.states.binary_search_by_key(&handle, |&(of, _)| of).ok()?;
-            Some((shown.tick, shown.states.get(index)?.1))
-        });
+        let frames = self.frames.iter();
+        let found = frames.filter_map(|shown| Some((shown.tick, shown.state(handle)?)));
         let since = self.since(handle);
         let mut found: Vec<_> = found.filter(|&(tick, _)| since <= tick).collect();
         found.sort_unstable_by_key(|&(tick, _)| tick);
@@ -72,22 +113,11 @@ impl Kept {
         found
     }
 
-    /// Returns what was kept of a handle at `tick`; with the same cursors only for a higher one
-    /// than before.
-    pub(super) fn find(
-        &self,
-        handle: u16,
-        tick: Tick,
-        Cursors(cursors): &mut Cursors,
-    ) -> Option<EntityState> {
-        let place = place(tick);
-        let shown = self.frames.get(place).filter(|shown| shown.tick == tick)?;
-        let cursor = cursors.get_mut(place)?;
-        let rest = shown.states.get(usize::from(*cursor)..)?;
-        let passed = rest.iter().take_while(|&&(of, _)| of < handle).count();
-        *cursor = u8::try_from(usize::from(*cursor) + passed).ok()?;
-        let found = rest.get(passed).filter(|&&(of, _)| of == handle);
-        found.filter(|_| self.since(handle) <= tick).map(|&(_, state)| state)
+    /// Returns what was kept of a handle at `tick`.
+    #[inline]
+    pub(super) fn find(&self, handle: u16, tick: Tick) -> Option<EntityState> {
+        let shown = self.frames.get(place(tick)).filter(|shown| shown.tick == tick)?;
+        shown.state(handle).filter(|_| self.since(handle) <= tick)
     }
 
     /// Keeps the states of the frame of `tick`, by rising handle, unless it was overtaken by so
@@ -101,10 +131,7 @@ impl Kept {
         if tick < shown.tick {
             return;
         }
-        shown.tick = tick;
-        shown.states.clear();
-        let below = states.partition_point(|&(handle, _)| handle < HANDLES_WITH_BASELINE);
-        shown.states.extend_from_slice(states.get(..below).unwrap_or_default());
+        shown.fill(tick, states);
     }
 }
 
@@ -142,8 +169,8 @@ mod tests {
         assert_eq!(ticks(&kept, 4), [74]);
         kept.forget(3, Tick(15));
         assert_eq!(ticks(&kept, 3), [15, 20, 70]);
-        assert_eq!(kept.find(3, Tick(12), &mut Cursors::new()), None);
-        assert_eq!(kept.find(3, Tick(15), &mut Cursors::new()), Some(state(1)));
+        assert_eq!(kept.find(3, Tick(12)), None);
+        assert_eq!(kept.find(3, Tick(15)), Some(state(1)));
         assert_eq!(ticks(&kept, HANDLES_WITH_BASELINE), [0; 0], "has no baseline");
         assert_eq!(kept.since(3), Tick(15));
     }
@@ -172,7 +199,6 @@ mod tests {
             for (&handle, &since) in &forgotten {
                 kept.forget(handle, Tick(since));
             }
-            let mut cursors = Cursors::new();
             for (handle, tick) in asked {
                 let shown = model.get(&place(Tick(tick))).filter(|(of, _)| *of == tick);
                 let shown = shown.into_iter().flat_map(|(_, states)| states).copied();
@@ -180,7 +206,7 @@ mod tests {
                     && forgotten.get(&handle).is_none_or(|&since| since <= tick);
                 let known = shown.filter(|_| is_theirs).find(|&(of, _)| of == handle);
                 let known = known.map(|(_, state)| state);
-                prop_assert_eq!(kept.find(handle, Tick(tick), &mut cursors), known);
+                prop_assert_eq!(kept.find(handle, Tick(tick)), known);
                 prop_assert!(kept.states(handle).is_sorted_by_key(|&(tick, _)| tick));
             }
         }

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 
 use super::HANDLES_WITH_BASELINE;
 use super::own::{AT_STEPS_PER_CM, OwnBody};
+use crate::cache;
 use crate::state::EntityState;
 use crate::units::Position;
 
@@ -243,12 +244,14 @@ impl SentLog {
         self.slots.get(usize::from(handle))
     }
 
-    /// Reads one slot of every line of memory.
-    pub(super) fn read_ahead(&self) {
-        /// Slots that a line of 64 bytes holds in full.
-        const LINE_SLOTS: usize = 64 / size_of::<Slot>();
-        let ticks = self.slots.iter().step_by(LINE_SLOTS).map(|slot| slot.tick);
-        std::hint::black_box(ticks.fold(0, |sum, tick| sum ^ tick));
+    /// Asks for all of the log's memory.
+    pub(super) fn prefetch(&self) {
+        let Self { frames, states, slots, common: _, last: _ } = self;
+        let ((frames, more_frames), (states, more_states)) =
+            (frames.as_slices(), states.as_slices());
+        [frames, more_frames].into_iter().for_each(cache::prefetch);
+        [states, more_states].into_iter().for_each(cache::prefetch);
+        cache::prefetch(slots.as_slice());
     }
 
     /// Returns the bytes this log holds.

@@ -35,6 +35,10 @@ pub use stream::{RecvStream, SendStream};
 /// again.
 const REPLIES_MAX: usize = 256;
 
+/// Datagrams that wait at the endpoint: more, while the system takes none, wait at their connections,
+/// which drop old ones.
+const OUTBOX_MAX: usize = 8 * 1024;
+
 /// Takes a connection's datagrams as they come.
 ///
 /// It is called, and dropped, while the endpoint is locked: it must neither call the endpoint or a
@@ -61,6 +65,8 @@ impl Shared {
 struct Core {
     endpoint: quinn_proto::Endpoint,
     slots: Vec<Option<Box<Slot>>>,
+    /// The serials of those that stand, 0 for none: apart from them, as `deadlines` are.
+    standing: Vec<u64>,
     /// When each connection wants to be looked at again, in microseconds since `began`: apart from
     /// the connections, so that looking through all of them touches little memory.
     deadlines: Vec<u64>,
@@ -71,6 +77,9 @@ struct Core {
     began: Instant,
     /// Connections that something happened to.
     dirty: VecDeque<usize>,
+    /// Datagrams that are to go out, and by which connections: each waits for its turn here, not at
+    /// its connection, whose memory is then touched once for all that there is to say.
+    outbox: VecDeque<((usize, u64), Bytes)>,
     /// What the endpoint itself has to say.
     replies: VecDeque<(Transmit, Vec<u8>)>,
     newcomers: VecDeque<quinn_proto::Incoming>,
@@ -171,11 +180,13 @@ impl Endpoint {
         let core = Core {
             endpoint,
             slots: Vec::new(),
+            standing: Vec::new(),
             deadlines: Vec::new(),
             next_deadline: NEVER,
             looked: 0,
             began: clock::instant(),
             dirty: VecDeque::new(),
+            outbox: VecDeque::new(),
             replies: VecDeque::new(),
             newcomers: VecDeque::new(),
             accepting: Vec::new(),
@@ -256,6 +267,7 @@ impl Shared {
         let ConnectionHandle(index) = handle;
         if core.slots.len() <= index {
             core.slots.resize_with(index + 1, || None);
+            core.standing.resize(index + 1, 0);
             core.deadlines.resize(index + 1, NEVER);
         }
         core.serial += 1;
@@ -273,6 +285,7 @@ impl Shared {
             waiting: Waiting::default(),
         };
         core.slots[index] = Some(Box::new(slot));
+        core.standing[index] = serial;
         core.mark(index);
         Connection::new(Arc::clone(self), (index, serial), remote, end)
     }
@@ -310,6 +323,36 @@ impl Core {
         self.accepting.drain(..).for_each(Waker::wake);
     }
 
+    /// Lets a connection send a datagram in its turn; returns whether it stands.
+    fn post(&mut self, key: (usize, u64), datagram: Bytes) -> bool {
+        if self.standing.get(key.0) != Some(&key.1) {
+            return false;
+        }
+        if OUTBOX_MAX <= self.outbox.len()
+            && let Some((key, datagram)) = self.outbox.pop_front()
+            && self.hand_over(key, datagram)
+        {
+            self.line_up(key.0);
+        }
+        self.outbox.push_back((key, datagram));
+        self.wake_driver();
+        true
+    }
+
+    /// Gives a connection a datagram to send, unless it has gone; a full buffer drops the oldest.
+    fn hand_over(&mut self, key: (usize, u64), datagram: Bytes) -> bool {
+        let Some(slot) = self.slot(key) else { return false };
+        slot.is_asked = true;
+        // One that does not fit the way any more, or that the peer does not want, is lost on it.
+        slot.connection.datagrams().send(datagram, true).unwrap_or_default();
+        true
+    }
+
+    /// Returns whether anybody has something to say.
+    fn has_speakers(&self) -> bool {
+        !self.dirty.is_empty() || !self.outbox.is_empty()
+    }
+
     fn wake_driver(&mut self) {
         self.driver.take().into_iter().for_each(Waker::wake);
     }
@@ -321,6 +364,7 @@ impl Core {
             slot.connection.close(clock::instant(), code, why);
             slot.sink = None;
             slot.waiting.wake_everyone();
+            self.standing[index] = 0;
             self.mark(index);
         }
     }

@@ -38,9 +38,6 @@ impl Shard {
         let Some(avatar) = self.avatars.get_mut(&avatar) else { return };
         let newest = expand(datagram.head.newest, avatar.inputs.newest());
         avatar.inputs.take_in(newest, datagram.inputs());
-        if let Some(viewer) = &mut avatar.viewer {
-            viewer.acknowledge(&datagram.head, datagram.lost());
-        }
     }
 
     /// Moves every avatar by one input.

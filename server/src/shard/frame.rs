@@ -1,12 +1,14 @@
 //! Phases 5 and 6: ghosts for the neighbours, announcements, and the frames of the tick.
 
+use protocol::cache;
 use protocol::delta::{FrameHead, OwnBody};
 use protocol::ids::EntityId;
-use protocol::units::Position;
+use protocol::input::InputDatagram;
 
+use super::avatar::Avatar;
 use super::batch::{Letter, StepOutput};
 use super::ghosts::GhostBatch;
-use super::viewer::REFRESH_TICKS;
+use super::viewer::{REFRESH_TICKS, Viewer};
 use super::{MARGIN_CM, Shard};
 use crate::region::RegionIndex;
 
@@ -55,34 +57,45 @@ impl Shard {
         self.grid.rebuild(square, places);
     }
 
-    /// Lets every viewer look around when its turn comes, a quarter of them each tick.
-    pub(super) fn look_around(&mut self, output: &mut StepOutput) {
-        for avatar in self.avatars.values_mut() {
-            let Some(viewer) = &mut avatar.viewer else { continue };
-            if !(self.tick.0 + viewer.client.0).is_multiple_of(REFRESH_TICKS) {
-                continue;
-            }
-            let here: Position = avatar.body.position();
-            let sight = (avatar.id, here, self.rules.view_cm);
-            let announce =
-                viewer.look_around(sight, self.tick, &self.grid, &self.entities, &mut self.scratch);
-            if let Some(announce) = announce {
-                let to = viewer.client;
-                output.letters.push(Letter { to, message: announce.into(), after: None });
-            }
-        }
-    }
-
-    pub(super) fn write_frames(
+    /// Serves one viewer after the other: takes in what has arrived of its frames, lets it look
+    /// around when its turn comes, a quarter of them each tick, and writes its frame.
+    ///
+    /// A viewer's memory so comes to the cache once, and is asked for while those before have their
+    /// turns.
+    pub(super) fn serve_viewers(
         &mut self,
-        pace_permille: u16,
-        budget_bytes: usize,
+        inputs: &[(EntityId, InputDatagram)],
+        (pace_permille, budget_bytes): (u16, usize),
         output: &mut StepOutput,
     ) {
         self.changes.note(self.tick, &self.entities);
-        for avatar in self.avatars.values_mut() {
+        let mut heard: Vec<&(EntityId, InputDatagram)> = inputs.iter().collect();
+        heard.sort_by_key(|(avatar, _)| *avatar);
+        let mut heard = heard.into_iter().peekable();
+        let mut avatars: Vec<&mut Avatar> = self.avatars.values_mut().collect();
+        for index in 0..avatars.len() {
+            // What points to the next thing must be there before that can be asked for.
+            avatars.get(index + 6).into_iter().for_each(|avatar| cache::prefetch(&**avatar));
+            let ahead = |turns: usize| avatars.get(index + turns)?.viewer.as_deref();
+            ahead(4).into_iter().for_each(cache::prefetch::<Viewer>);
+            ahead(2).into_iter().for_each(Viewer::prefetch);
+            let avatar = &mut *avatars[index];
+            while heard.next_if(|(heard, _)| *heard < avatar.id).is_some() {}
             let Some(viewer) = &mut avatar.viewer else { continue };
+            while let Some((_, datagram)) = heard.next_if(|(heard, _)| *heard == avatar.id) {
+                viewer.acknowledge(&datagram.head, datagram.lost());
+            }
             let body = &avatar.body;
+            if (self.tick.0 + viewer.client.0).is_multiple_of(REFRESH_TICKS) {
+                let sight = (avatar.id, body.position(), self.rules.view_cm);
+                let all = (&self.entities, &self.changes);
+                let scratch = &mut self.scratch;
+                let announce = viewer.look_around(sight, self.tick, &self.grid, all, scratch);
+                if let Some(announce) = announce {
+                    let to = viewer.client;
+                    output.letters.push(Letter { to, message: announce.into(), after: None });
+                }
+            }
             let own = OwnBody {
                 at: body.at,
                 velocity: body.velocity,

@@ -5,13 +5,14 @@
 //! late frame never moves a stranger.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::mem::{replace, take};
+use std::mem::take;
 
+use protocol::cache;
 use protocol::delta::{FrameEncoder, FrameHead, FrameScratch};
 use protocol::ids::EntityId;
 use protocol::input::InputHead;
 use protocol::limits::TRACKED_MAX;
-use protocol::message::server::{Announce, Appear, Being};
+use protocol::message::server::{Announce, Appear};
 use protocol::state::EntityState;
 use protocol::units::{Position, Tick, Yaw, expand};
 use rkyv::with::AsVec;
@@ -81,8 +82,6 @@ struct Known {
     version: u32,
     /// The state that the announcement told.
     announced: EntityState,
-    /// Whether a frame told a newer one.
-    framed: bool,
 }
 
 /// What one client is shown, and what of it has arrived.
@@ -94,6 +93,10 @@ pub struct Viewer {
     tracked: Vec<Tracked>,
     /// In the order of `tracked`.
     known: Vec<Known>,
+    /// One bit for each handle whose bearer's newest state a frame told, not the announcement.
+    framed: u128,
+    /// When each tracked entity was last found in its slot.
+    found: Tick,
     /// One bit for each handle that may be given.
     free: u128,
     retiring: VecDeque<(u64, u8)>,
@@ -197,6 +200,8 @@ impl Viewer {
             encoder: FrameEncoder::new(hz),
             tracked: Vec::new(),
             known: Vec::new(),
+            framed: 0,
+            found: Tick(0),
             free: !told.used,
             // Nobody here knows how much of that the client has read.
             retiring: gone.map(|handle| (told.announced, handle as u8)).collect(),
@@ -204,6 +209,12 @@ impl Viewer {
             stale: those(told.handles).collect(),
             hidden,
         }
+    }
+
+    /// Asks for the memory that the next frame needs.
+    pub fn prefetch(&self) {
+        cache::prefetch(self.tracked.as_slice());
+        self.encoder.prefetch();
     }
 
     /// Takes in what the client says has arrived.
@@ -258,15 +269,19 @@ impl Viewer {
             tracked.slot = entities.slot(known.id).unwrap_or(Slot::MAX);
             tracked.quiet = Tick(0);
         }
+        self.found = Tick(0);
     }
 
     /// Finds those again that got another slot: who was forgotten and told of anew in one tick.
-    fn find_again(&mut self, entities: &Entities) {
+    fn find_again(&mut self, (entities, changes): (&Entities, &Changes)) {
         for (tracked, known) in self.tracked.iter_mut().zip(&self.known) {
-            if entities.get(tracked.slot).is_none_or(|entity| entity.id != known.id) {
-                tracked.slot = entities.slot(known.id).unwrap_or(Slot::MAX);
-                tracked.quiet = Tick(0);
+            if let Some(entity) = entities.get(tracked.slot)
+                && (changes.is_same_since(self.found, tracked.slot) || entity.id == known.id)
+            {
+                continue;
             }
+            tracked.slot = entities.slot(known.id).unwrap_or(Slot::MAX);
+            tracked.quiet = Tick(0);
         }
     }
 
@@ -276,21 +291,22 @@ impl Viewer {
         (own, here, reach_cm): (EntityId, Position, i32),
         tick: Tick,
         grid: &Grid,
-        entities: &Entities,
+        (entities, changes): (&Entities, &Changes),
         scratch: &mut Scratch,
     ) -> Option<Announce> {
-        self.find_again(entities);
-        self.rank((own, here, reach_cm), grid, entities, scratch);
+        self.find_again((entities, changes));
+        self.rank((own, here, reach_cm), grid, (entities, changes), scratch);
         scratch.mark();
         let mut vanish = take(&mut self.stale);
         let mut kept = 0;
         for index in 0..self.tracked.len() {
-            let (tracked, known) = (&mut self.tracked[index], &self.known[index]);
-            let is_same = entities.get(tracked.slot).is_some_and(|entity| entity.id == known.id);
-            if let Some(ranked) = scratch.take(tracked.slot).filter(|_| is_same) {
+            let tracked = &mut self.tracked[index];
+            if let Some(ranked) = scratch.take(tracked.slot) {
                 tracked.earned = earned(ranked.avatars_nearer);
-                self.tracked.swap(kept, index);
-                self.known.swap(kept, index);
+                if kept < index {
+                    self.tracked.swap(kept, index);
+                    self.known.swap(kept, index);
+                }
                 kept += 1;
             } else {
                 vanish.push(tracked.handle.into());
@@ -298,7 +314,8 @@ impl Viewer {
         }
         self.tracked.truncate(kept);
         self.known.truncate(kept);
-        let mut appear = self.told_anew(entities);
+        let mut appear = self.told_anew((entities, changes));
+        self.found = tick;
         for index in 0..scratch.ranked.len() {
             let Some(ranked) = scratch.take(scratch.ranked[index].slot) else { continue };
             let Some(entity) = entities.get(ranked.slot) else { continue };
@@ -322,7 +339,7 @@ impl Viewer {
         &self,
         (own, here, reach_cm): (EntityId, Position, i32),
         grid: &Grid,
-        entities: &Entities,
+        (entities, changes): (&Entities, &Changes),
         scratch: &mut Scratch,
     ) {
         let Scratch { near, ranked, shown, .. } = scratch;
@@ -336,7 +353,7 @@ impl Viewer {
                 continue;
             }
             ranked.push(Ranked { rank: ranked.len(), slot, avatars_nearer });
-            avatars_nearer += usize::from(matches!(entity.about.being, Being::Avatar { .. }));
+            avatars_nearer += usize::from(changes.is_avatar(slot));
         }
         if ranked.len() <= TRACKED_MAX {
             return;
@@ -347,9 +364,12 @@ impl Viewer {
         note_shown(shown, &self.tracked, false);
     }
 
-    fn told_anew(&mut self, entities: &Entities) -> Vec<Appear> {
+    fn told_anew(&mut self, (entities, changes): (&Entities, &Changes)) -> Vec<Appear> {
         let mut appear = Vec::new();
         for (tracked, known) in self.tracked.iter().zip(&mut self.known) {
+            if changes.is_as_announced(self.found, tracked.slot) {
+                continue;
+            }
             let Some(entity) = entities.get(tracked.slot) else { continue };
             if entity.about.version != known.version {
                 known.version = entity.about.version;
@@ -371,8 +391,8 @@ impl Viewer {
             id: entity.id,
             version: entity.about.version,
             announced: EntityState { velocity: [0; 3], animation: 0, ..entity.state },
-            framed: false,
         });
+        self.framed &= !bit(handle.into());
         appearance(handle, entity)
     }
 
@@ -384,21 +404,17 @@ impl Viewer {
         scratch: &'a mut Scratch,
     ) -> &'a [u8] {
         scratch.due.clear();
-        let mut is_at_hand = false;
-        let all = self.tracked.iter_mut().zip(&self.known).zip(0_u32..);
-        for ((tracked, known), index) in all {
+        for (tracked, index) in self.tracked.iter_mut().zip(0_u32..) {
             tracked.credit = tracked.credit.saturating_add(tracked.earned.into());
             if tracked.credit < CREDIT_DUE || changes.none_since(tracked.quiet, tracked.slot) {
                 continue;
             }
             let Some(entity) = entities.get(tracked.slot) else { continue };
-            if entity.id != known.id {
+            let known = &self.known[index as usize];
+            if !changes.is_same_since(self.found, tracked.slot) && entity.id != known.id {
                 continue;
             }
-            let is_told = if known.framed {
-                if !replace(&mut is_at_hand, true) {
-                    self.encoder.read_ahead();
-                }
+            let is_told = if self.framed & bit(tracked.handle.into()) != 0 {
                 !self.encoder.needs_send(tracked.handle.into(), &entity.state)
             } else {
                 entity.state == known.announced
@@ -409,17 +425,18 @@ impl Viewer {
                 scratch.due.push(u32::from(u16::MAX - tracked.credit) << 16 | index);
             }
         }
-        scratch.due.sort_unstable();
         let mut frame = self.encoder.begin(head, &mut scratch.frame);
+        if !frame.holds(scratch.due.len()) {
+            scratch.due.sort_unstable();
+        }
         for &due in &scratch.due {
-            let index = (due & 0xFFFF) as usize;
-            let tracked = &mut self.tracked[index];
+            let tracked = &mut self.tracked[(due & 0xFFFF) as usize];
             let Some(entity) = entities.get(tracked.slot) else { continue };
             if !frame.push(tracked.handle.into(), &entity.state) {
                 break;
             }
             tracked.credit = 0;
-            self.known[index].framed = true;
+            self.framed |= bit(tracked.handle.into());
         }
         scratch.bytes.clear();
         frame.finish(&mut scratch.bytes);
@@ -477,6 +494,7 @@ mod tests {
     use proptest::prelude::*;
     use protocol::ids::PersonId;
     use protocol::message::common::Appearance;
+    use protocol::message::server::Being;
 
     use super::*;
 

@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 
+use protocol::cache;
 use protocol::delta::{BadFrame, FrameDecoder};
 use protocol::ids::EntityId;
 use protocol::input::{self, INPUTS_MAX, Input, InputHead, LOST_MAX};
@@ -105,6 +106,12 @@ impl Picture {
     /// Follows a change of the world's pace.
     pub fn pace(&mut self, pace: &Pace) {
         self.clock.pace(pace.permille, pace.from);
+    }
+
+    /// Asks for the memory that the next frame needs.
+    pub fn prefetch(&self) {
+        self.decoder.prefetch();
+        cache::prefetch(self.handles.as_slice());
     }
 
     /// Takes in a frame and puts who it shows where into `shown`; nothing if it came before.

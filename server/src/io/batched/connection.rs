@@ -7,6 +7,7 @@ use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
+use protocol::limits::DATAGRAM_BYTES_MAX;
 use quinn::{ConnectionError, ConnectionStats, VarInt};
 use quinn_proto::{Dir, StreamId};
 
@@ -91,18 +92,10 @@ impl Connection {
     }
 
     /// Sends a datagram with the next packets; a full buffer drops the oldest. Returns whether it
-    /// will go out.
+    /// will go out: whether it is no longer than [`DATAGRAM_BYTES_MAX`] and the connection stands.
     #[must_use]
     pub fn send_datagram(&self, datagram: Bytes) -> bool {
-        let mut core = self.0.shared.lock();
-        let Some(slot) = core.slot(self.0.key).filter(|slot| slot.end.get().is_none()) else {
-            return false;
-        };
-        let is_sent = slot.connection.datagrams().send(datagram, true).is_ok();
-        if is_sent {
-            core.mark(self.0.key.0);
-        }
-        is_sent
+        datagram.len() <= DATAGRAM_BYTES_MAX && self.0.shared.lock().post(self.0.key, datagram)
     }
 
     /// Hands every datagram that comes from now on to `sink`, until the connection ends.

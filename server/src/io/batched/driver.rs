@@ -115,7 +115,7 @@ impl Driver {
         if !self.speak(&mut core, now) {
             return Next::Wait;
         }
-        if may_hold_more || !core.dirty.is_empty() {
+        if may_hold_more || core.has_speakers() {
             Next::Go
         } else if core.is_over() {
             Next::End
@@ -140,7 +140,7 @@ impl Driver {
         std::future::poll_fn(|cx| {
             {
                 let mut core = self.shared.lock();
-                let has_more = !core.dirty.is_empty() || !core.replies.is_empty();
+                let has_more = core.has_speakers() || !core.replies.is_empty();
                 if core.is_over() || has_more && self.blocked.is_none() {
                     return Poll::Ready(());
                 }
@@ -211,7 +211,7 @@ impl Driver {
             }
         }
         for _ in 0..SPEAKERS_MAX {
-            let Some(index) = core.dirty.pop_front() else { break };
+            let Some(index) = core.next_speaker() else { break };
             core.settle(index);
             if !self.speak_for(core, index, now) {
                 return false;
@@ -302,7 +302,8 @@ impl Core {
             Some(DatagramEvent::ConnectionEvent(ConnectionHandle(index), event)) => {
                 let Some(Some(slot)) = self.slots.get_mut(index) else { return };
                 slot.connection.handle_event(event);
-                if slot.tell() || slot.silences < SILENCES {
+                let silences = slot.silences;
+                if self.tell(index) || silences < SILENCES {
                     self.line_up(index);
                 } else {
                     self.remind(index);
@@ -312,6 +313,23 @@ impl Core {
             Some(DatagramEvent::Response(transmit)) => self.reply(transmit, reply),
             None => {}
         }
+    }
+
+    /// Returns whose turn it is to speak: those who have a datagram to send come first, and it is
+    /// handed to them.
+    fn next_speaker(&mut self) -> Option<usize> {
+        while let Some((key, datagram)) = self.outbox.pop_front() {
+            if self.hand_over(key, datagram) {
+                return Some(key.0);
+            }
+        }
+        while let Some(index) = self.dirty.pop_front() {
+            // Who has spoken for another reason meanwhile has no more to say.
+            if matches!(self.slots.get(index), Some(Some(slot)) if slot.is_dirty) {
+                return Some(index);
+            }
+        }
+        None
     }
 
     /// Notes when a connection wants to be looked at again.
@@ -368,11 +386,23 @@ impl Core {
                 slot.connection.handle_event(event);
             }
         }
-        slot.tell();
+        self.tell(index);
         if is_drained {
             self.slots[index] = None;
+            self.standing[index] = 0;
             self.deadlines[index] = NEVER;
         }
+    }
+
+    /// Tells those who wait for a connection what has come; returns whether that was more than
+    /// datagrams.
+    fn tell(&mut self, index: usize) -> bool {
+        let Some(Some(slot)) = self.slots.get_mut(index) else { return false };
+        let has_more = slot.tell();
+        if has_more && slot.end.get().is_some() {
+            self.standing[index] = 0;
+        }
+        has_more
     }
 }
 

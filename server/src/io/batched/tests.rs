@@ -176,6 +176,25 @@ fn datagrams_reach_the_sink_in_order_those_before_it_too() {
 }
 
 #[test]
+fn datagrams_that_nobody_takes_up_wait_in_bounded_room_the_newest_first() {
+    run(async {
+        let (endpoint, come) = server(Some);
+        let (own, connection) = connect(&endpoint).await;
+        let theirs = until(|| come.try_recv().ok()).await;
+        let (put, got) = channel();
+        theirs.deliver_datagrams(Box::new(move |datagram| put.send(datagram).unwrap()));
+        // No other task has its turn meanwhile.
+        let all = u32::try_from(2 * OUTBOX_MAX).unwrap();
+        for number in 0..all {
+            assert!(connection.send_datagram(number.to_le_bytes().to_vec().into()));
+        }
+        assert_eq!(own.0.lock().outbox.len(), OUTBOX_MAX);
+        let newest = (all - 1).to_le_bytes();
+        until(|| got.try_iter().any(|datagram| *datagram == newest).then_some(())).await;
+    });
+}
+
+#[test]
 fn whoever_waits_hears_of_a_stop_a_reset_and_an_end() {
     run(async {
         let (endpoint, come) = server(Some);
@@ -294,7 +313,7 @@ fn one_who_only_listens_acknowledges_all_the_same() {
             assert!(theirs.send_datagram(Bytes::from_static(b"and here")));
             until(|| theirs.with(|slot| !slot.is_dirty).filter(|&is_said| is_said)).await;
         }
-        let is_left_alone = |slot: &mut super::Slot| driver::SILENCES <= slot.silences;
+        let is_left_alone = |slot: &mut Slot| driver::SILENCES <= slot.silences;
         assert_eq!(theirs.with(is_left_alone), Some(true));
         for _ in 0..3 {
             let before = acknowledged();

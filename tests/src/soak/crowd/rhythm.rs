@@ -6,6 +6,7 @@ use std::collections::BinaryHeap;
 use std::rc::Rc;
 use std::time::Duration;
 
+use protocol::cache;
 use protocol::io::clock::now_us;
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -37,6 +38,11 @@ impl Rhythm {
         }
     }
 
+    /// Returns who is next.
+    fn peek(&self) -> Option<usize> {
+        self.0.borrow().dues.peek().map(|&Reverse((_, client))| client)
+    }
+
     /// Takes out the next client whose time has come.
     fn next(&self, now_us: u64) -> Option<usize> {
         let Queue { dues, waits } = &mut *self.0.borrow_mut();
@@ -58,6 +64,7 @@ pub(super) async fn beat(crowd: Rc<Crowd>) {
         looks.tick().await;
         let at_us = now_us();
         while let Some(client) = crowd.rhythm.next(at_us) {
+            crowd.rhythm.peek().into_iter().for_each(|next| cache::prefetch(&crowd.visitors[next]));
             let mut visitor = crowd.visitors[client].borrow_mut();
             visitor.act(at_us, &crowd);
             // Nothing is due of one that has left; the first frame of its next stay adds it anew.

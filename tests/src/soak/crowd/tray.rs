@@ -4,6 +4,7 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+use protocol::cache;
 use protocol::io::clock::now_us;
 use server::io::batched::Sink;
 use tokio::sync::Notify;
@@ -47,13 +48,21 @@ pub(super) async fn deal(crowd: Rc<Crowd>) {
     while !crowd.is_over.get() {
         crowd.tray.0.1.notified().await;
         crowd.tray.swap(&mut taken);
-        for (client, begun, at_us, bytes) in taken.drain(..) {
+        for (index, (client, begun, at_us, bytes)) in taken.iter().enumerate() {
+            let (client, begun, at_us) = (*client, *begun, *at_us);
+            if let Some(&(next, ..)) = taken.get(index + 2) {
+                cache::prefetch(&crowd.visitors[next]);
+            }
+            if let Some(&(next, ..)) = taken.get(index + 1) {
+                crowd.visitors[next].borrow().prefetch();
+            }
             let mut visitor = crowd.visitors[client].borrow_mut();
-            if visitor.frame(&bytes, begun, at_us, &crowd)
+            if visitor.frame(bytes, begun, at_us, &crowd)
                 && let Some(due_us) = visitor.due_us()
             {
                 crowd.rhythm.add(client, due_us);
             }
         }
+        taken.clear();
     }
 }
