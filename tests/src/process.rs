@@ -95,6 +95,8 @@ pub struct ServerProcess {
     child: Option<Child>,
     log: Log,
     environment: Vec<(&'static str, String)>,
+    /// The core it is started on again, if it is not to use all.
+    core: Option<u32>,
 }
 
 /// The newest lines of a server's log.
@@ -159,9 +161,9 @@ impl ServerProcess {
         }
         arguments.extend(more.iter().map(|&more| more.to_owned()));
         let log = Log::default();
-        let (child, banner) = spawn(&folder, &arguments, &environment, &log)?;
+        let (child, banner) = spawn(&folder, &arguments, (&environment, None), &log)?;
         let token = banner.token.clone();
-        Ok(Self { folder, arguments, banner, token, child: Some(child), log, environment })
+        Ok(Self { folder, arguments, banner, token, child: Some(child), log, environment, core: None })
     }
 
     /// Returns where clients connect.
@@ -224,6 +226,11 @@ impl ServerProcess {
         self.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
     }
 
+    /// Keeps it on this core whenever it is started again; `taskset` does that.
+    pub const fn keep_on(&mut self, core: u32) {
+        self.core = Some(core);
+    }
+
     /// Kills it without warning, as `kill -9` does.
     ///
     /// # Errors
@@ -253,7 +260,8 @@ impl ServerProcess {
     /// As [`Self::start`].
     pub fn restart(&mut self) -> Result<()> {
         self.kill_9()?;
-        let (child, banner) = spawn(&self.folder, &self.arguments, &self.environment, &self.log)?;
+        let how = (self.environment.as_slice(), self.core);
+        let (child, banner) = spawn(&self.folder, &self.arguments, how, &self.log)?;
         ensure!(banner.key == self.banner.key, "the server's identity changed with a restart");
         self.child = Some(child);
         self.banner = banner;
@@ -581,10 +589,17 @@ pub fn plain(command: &mut Command) -> &mut Command {
 fn spawn(
     folder: &Folder,
     arguments: &[String],
-    environment: &[(&'static str, String)],
+    (environment, core): (&[(&'static str, String)], Option<u32>),
     log: &Log,
 ) -> Result<(Child, Banner)> {
-    let mut command = Command::new(binary()?);
+    let mut command = match core {
+        Some(core) => {
+            let mut command = Command::new("taskset");
+            command.args(["--cpu-list", &core.to_string()]).arg(binary()?);
+            command
+        }
+        None => Command::new(binary()?),
+    };
     command.args(arguments).arg("--data").arg(folder.path()).current_dir(folder.path());
     let piped = plain(&mut command).stdout(Stdio::piped()).stderr(Stdio::piped());
     piped.envs(environment.iter().map(|(name, value)| (name, value)));

@@ -4,12 +4,17 @@
 //! - [`truth`]: where every driven body was at every tick, and what others were told of it.
 //! - [`spread`]: percentiles in bounded memory; [`tally`]: everything that is counted.
 //! - [`crowd`]: the loop that drives all clients; [`observer`]: the few that look in full.
+//! - [`ledger`]: what was acknowledged to whom; [`fall`]: a server that is killed, in numbers;
+//!   [`killer`]: kills it and looks what everybody still has.
 //! - [`host`]: the server under load and its numbers; [`floor`]: what the machine itself costs.
 //! - [`report`], [`page`]: the result as JSON, CSV and HTML.
 
 pub mod crowd;
+pub mod fall;
 pub mod floor;
 pub mod host;
+pub mod killer;
+pub mod ledger;
 pub mod observer;
 pub mod page;
 pub mod picture;

@@ -17,7 +17,9 @@ use serde_json::{Map, Value, json};
 use tests::process::ServerProcess;
 use tests::relay::{Impairment, Relay};
 use tests::soak::crowd::{Crowd, Order};
+use tests::soak::fall::Falls;
 use tests::soak::host::{Counters, Host, continued, cpu_us, processor};
+use tests::soak::killer::kill_again_and_again;
 use tests::soak::report::{Report, compare, unmet};
 use tests::soak::scenario::Scenario;
 use tests::soak::tally::{Second, Tally};
@@ -105,6 +107,11 @@ struct Run {
     /// reorder=1% and duplicate=1% too
     #[arg(long, value_name = "SPEC")]
     impair: Option<Impairment>,
+    /// Kills the started server (kill -9) once in so many seconds, at random moments, and starts it
+    /// again; everybody then compares what was acknowledged to them with what they have
+    #[arg(long, value_name = "S", conflicts_with = "connect",
+          value_parser = clap::value_parser!(u64).range(4..))]
+    kill_every: Option<u64>,
     /// Further settings of the started server, as KEY=VALUE
     #[arg(long = "set", value_name = "KEY=VALUE", conflicts_with = "connect")]
     settings: Vec<String>,
@@ -152,7 +159,7 @@ fn say(text: &str) -> Result<()> {
 
 /// Starts the server if there is none, and runs the crowd on one thread.
 fn soak(run: &Run) -> Result<Report> {
-    let server = match run.connect {
+    let mut server = match run.connect {
         Some(_) => None,
         None => Some(start_server(run)?),
     };
@@ -168,6 +175,9 @@ fn soak(run: &Run) -> Result<Report> {
     };
     if run.pin {
         host.pin(SERVER_CORE, LOAD_CORE)?;
+        if let Some(server) = &mut server {
+            server.keep_on(SERVER_CORE);
+        }
     }
     let relay = run.impair.map(|impairment| Relay::start(address, impairment, run.seed));
     let relay = relay.transpose()?;
@@ -179,10 +189,11 @@ fn soak(run: &Run) -> Result<Report> {
         ramp_per_s: run.ramp,
         seed: run.seed,
         hz: run.hz,
+        is_killed: run.kill_every.is_some(),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let local = tokio::task::LocalSet::new();
-    let report = local.block_on(&runtime, drive(run, order, &host));
+    let report = local.block_on(&runtime, drive(run, order, &host, &mut server));
     let report = report.map_err(|error| match &server {
         Some(server) => error.context(format!("the server's log:\n{}", server.log())),
         None => error,
@@ -240,7 +251,15 @@ fn mark(crowd: &Crowd, host: &Host) -> Mark {
     }
 }
 
-async fn drive(run: &Run, order: Order, host: &Host) -> Result<Report> {
+async fn drive(
+    run: &Run,
+    order: Order,
+    host: &Host,
+    server: &mut Option<ServerProcess>,
+) -> Result<Report> {
+    // What a server counts begins anew with each start: nothing of it can be told of all of them.
+    let many = Host { pid: None, http: None, world: None };
+    let host = if run.kill_every.is_some() { &many } else { host };
     let empty = host.counters();
     let at = order.address;
     let crowd = Crowd::new(order)?;
@@ -261,7 +280,9 @@ async fn drive(run: &Run, order: Order, host: &Host) -> Result<Report> {
     crowd.stir();
     crowd.begin();
     let first = mark(&crowd, host);
-    let (seconds, ticks_ms, has_gap) = measure(run, &crowd, host, &bar).await;
+    let measured = measure(run, &crowd, host, &bar);
+    let ((seconds, ticks_ms, has_gap), falls) = tokio::join!(measured, kill(run, &crowd, server));
+    let falls = falls?;
     let last = mark(&crowd, host);
     let (tally, verdicts, held) = (crowd.tally(), crowd.verdicts(), crowd.held());
     crowd.end();
@@ -273,8 +294,24 @@ async fn drive(run: &Run, order: Order, host: &Host) -> Result<Report> {
     fill_traffic(&mut report, (&first, &last), &tally, run);
     fill_truth(&mut report, &verdicts, &tally);
     let delivered = run.impair.unwrap_or_default().delivered_share();
-    report.judge((run.clients, run.hz, delivered), verdicts.checks);
+    match falls {
+        Some(falls) => falls.fill(&mut report),
+        None => report.judge((run.clients, run.hz, delivered), verdicts.checks),
+    }
     Ok(report)
+}
+
+/// Kills the server again and again, if that is asked for.
+async fn kill(
+    run: &Run,
+    crowd: &Rc<Crowd>,
+    server: &mut Option<ServerProcess>,
+) -> Result<Option<Falls>> {
+    let Some((every_s, running)) = run.kill_every.zip(server.take()) else { return Ok(None) };
+    let when = (every_s as f64, run.seconds as f64, run.seed);
+    let (running, falls) = kill_again_and_again(running, crowd, when).await?;
+    *server = Some(running);
+    Ok(Some(falls))
 }
 
 async fn gather(run: &Run, crowd: &Rc<Crowd>, bar: &ProgressBar) -> u32 {
@@ -528,8 +565,19 @@ fn summary(report: &Report, files: &[PathBuf]) -> String {
         report.number(key).map_or_else(|| "-".to_owned(), |value| format!("{value:.2}"))
     };
     let files: Vec<_> = files.iter().map(|path| path.display().to_string()).collect();
+    let kills = report.number("kills").map_or_else(String::new, |kills| {
+        format!(
+            "kills {kills}   serving again {} s at most   95 of 100 back {} s later at most   acts \
+             acknowledged {}, lost {}, doubled {}\n",
+            shown("serving_again_s_max"),
+            shown("back_95_s_max"),
+            report.more.get("acts_acknowledged").unwrap_or(&Value::Null),
+            shown("acts_lost"),
+            shown("acts_doubled"),
+        )
+    });
     format!(
-        "clients held {}   lost {}   tick p50 {} p99 {} max {} ms   {} us per client tick   {}\n{}\n",
+        "{kills}clients held {}   lost {}   tick p50 {} p99 {} max {} ms   {} us per client tick   {}\n{}\n",
         shown("clients_held"),
         shown("disconnects"),
         shown("tick_ms_p50"),

@@ -8,6 +8,7 @@
 mod rhythm;
 mod tray;
 mod visit;
+mod watch;
 
 use std::cell::{Cell, RefCell};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -32,6 +33,7 @@ use crate::dice::Dice;
 use rhythm::Rhythm;
 use tray::Tray;
 use visit::{End, Visitor, visit};
+use watch::Watch;
 
 /// One client in so many looks in full.
 pub const OBSERVED: usize = 32;
@@ -44,6 +46,10 @@ const CHECK_TICKS: u64 = 20;
 
 /// Milliseconds before a client that was turned away tries again.
 const RETRY_MS: u64 = 500;
+
+/// Milliseconds before one whose server was killed knocks again, at first and at most, as the SDK
+/// has it: twice as long each time, and between half and all of it.
+const KNOCK_MS: (u64, u64) = (250, 15_000);
 
 /// How often breaks and farewells of a scenario are decided.
 const PULSE: Duration = Duration::from_secs(1);
@@ -71,6 +77,8 @@ pub struct Order {
     pub seed: u64,
     /// Ticks per second of the world.
     pub hz: u16,
+    /// Whether the server is killed now and then: what it acknowledged is kept account of.
+    pub is_killed: bool,
 }
 
 /// Why a client shall break off what it does.
@@ -101,6 +109,8 @@ pub struct Crowd {
     /// Clients that lost their connection although nobody wanted it, by number.
     lost: RefCell<Vec<bool>>,
     connections: RefCell<Vec<Option<Connection>>>,
+    /// What is looked at so that kills can be judged, if there are any.
+    watch: Option<Watch>,
     is_over: Cell<bool>,
 }
 
@@ -130,6 +140,7 @@ impl Crowd {
             wake: std::iter::repeat_with(tokio::sync::Notify::new).take(clients).collect(),
             lost: RefCell::new(vec![false; clients]),
             connections: RefCell::new(vec![None; clients]),
+            watch: order.is_killed.then(|| Watch::new(clients)),
             is_over: Cell::new(false),
             order,
         });
@@ -191,11 +202,21 @@ impl Crowd {
 
     /// One client's life: in, out and in again.
     async fn live(self: Rc<Self>, client: usize) {
+        let mut dice = Dice::of_client(self.order.seed, client as u64);
+        let mut knock_ms = KNOCK_MS.0;
         while !self.is_over.get() {
             let end = Box::pin(visit(&self, client)).await;
             self.count_bytes(client);
+            let is_away = self.watch.as_ref().is_some_and(|watch| watch.is_away(client));
             match end {
                 End::Wished => {}
+                End::Lost(why) | End::Refused(why) if is_away => {
+                    tracing::debug!(client, why, "away");
+                    let half_ms = knock_ms / 2;
+                    sleep(Duration::from_millis(half_ms + dice.below(half_ms))).await;
+                    knock_ms = (2 * knock_ms).min(KNOCK_MS.1);
+                    continue;
+                }
                 End::Refused(why) => {
                     tracing::debug!(client, why, "not let in");
                     self.tally.borrow_mut().refused += 1;
@@ -210,6 +231,7 @@ impl Crowd {
                     sleep(Duration::from_millis(RETRY_MS)).await;
                 }
             }
+            knock_ms = KNOCK_MS.0;
         }
     }
 

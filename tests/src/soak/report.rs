@@ -67,6 +67,11 @@ pub const KEYS: &[(&str, &str)] = &[
     ("handoffs_duplicated", "bodies announced under two handles at once"),
     ("writes_lost", "acts confirmed and not kept"),
     ("resume_s", "from a break until the session went on, 99 of 100"),
+    ("kills", "times that the server was killed and started again"),
+    ("serving_again_s_max", "from a kill until it served again, the longest"),
+    ("back_95_s_max", "from then until 95 of 100 clients were back, the longest"),
+    ("acts_lost", "acts acknowledged and not there after a kill"),
+    ("acts_doubled", "acts there more than once after a kill"),
 ];
 
 /// A finished run.

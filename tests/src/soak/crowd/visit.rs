@@ -15,7 +15,7 @@ use protocol::limits::CHUNK_BYTES_MAX;
 use protocol::message::ServerMessage;
 use protocol::message::common::Audience;
 use protocol::message::server::{Being, Welcome};
-use protocol::rules::{Act, Args, Verb};
+use protocol::rules::{Act, Args, KindId, Verb};
 use protocol::session::{Answer, Entry, Outcome, Prover, Session, SessionEvent};
 use protocol::units::{Position, Tick};
 use protocol::utterance::Utterance;
@@ -24,6 +24,7 @@ use server::io::batched::{Connection, RecvStream, SendStream};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
+use super::super::ledger::Deed;
 use super::super::observer::Observer;
 use super::super::picture::Picture;
 use super::super::scenario::{Scenario, Walker};
@@ -95,9 +96,10 @@ struct Stay {
     first: Option<Tick>,
     newest: Tick,
     inputs: u64,
-    /// Somebody or something in view: handle, id, whether it is a body, and where it appeared.
-    neighbours: Vec<(u16, EntityId, bool, Position)>,
-    held: Vec<EntityId>,
+    client: usize,
+    /// Somebody or something in view: handle, id, which thing if it is no body, and where it is.
+    neighbours: Vec<(u16, EntityId, Option<KindId>, Position)>,
+    held: Vec<(EntityId, KindId)>,
     shown: Vec<(EntityId, Position)>,
     /// When unanswered requests were made; the session bounds how many there are.
     asked: BTreeMap<u32, u64>,
@@ -118,6 +120,9 @@ pub(super) async fn visit(crowd: &Rc<Crowd>, client: usize) -> End {
     let end = stay(crowd, client, &connection, streams).await;
     crowd.tally.borrow_mut().inside -= 1;
     visitor.borrow_mut().end();
+    if let Some(watch) = &crowd.watch {
+        watch.ended(client);
+    }
     end
 }
 
@@ -248,6 +253,9 @@ impl Visitor {
             tally.resume_s.add(now_us.saturating_sub(broke_us) as f64 / 1e6);
         }
         crowd.truth.borrow_mut().drives(self.client, welcome.avatar);
+        if let Some(watch) = &crowd.watch {
+            watch.begun(self.client, welcome);
+        }
         self.stay = Some(self.settle(crowd, connection, welcome));
         self.session = Some(session);
         self.stays += 1;
@@ -304,6 +312,7 @@ impl Visitor {
             first: None,
             newest: welcome.tick,
             inputs: 0,
+            client: self.client,
             neighbours: Vec::new(),
             held: Vec::new(),
             shown: Vec::new(),
@@ -457,23 +466,31 @@ impl Visitor {
         if !stay.connection.send_datagram(datagram.into()) {
             tracing::debug!("input not sent");
         }
-        if self.ask(crowd.order.scenario, at_us) {
+        if self.ask(crowd, at_us) {
             // The task that carries what is said has something to carry.
             crowd.wake[self.client].notify_one();
         }
     }
 
     /// Says or does what the scenario has now; returns whether there is something to carry.
-    fn ask(&mut self, scenario: Scenario, at_us: u64) -> bool {
+    fn ask(&mut self, crowd: &Crowd, at_us: u64) -> bool {
         let (Some(session), Some(stay)) = (&mut self.session, &mut self.stay) else { return false };
         let phase = stay.inputs.wrapping_add(self.client as u64 * 7);
-        let asked = match scenario {
+        let may_act = crowd.watch.as_ref().is_none_or(|watch| watch.may_act());
+        let asked = match crowd.order.scenario {
             Scenario::Chat if phase.is_multiple_of(UTTERED_INPUTS) => {
                 let words = format!("This is {} speaking, {}.", self.client, stay.inputs);
                 session.say(Audience::Nearby, Utterance::plain(words), at_us).map(Some)
             }
-            Scenario::Trade if phase.is_multiple_of(ACTED_INPUTS) => match stay.deed() {
-                Some(act) => session.act(act, at_us).map(Some),
+            Scenario::Trade if may_act && phase.is_multiple_of(ACTED_INPUTS) => match stay.deed() {
+                Some((act, kind, to)) => session.act(act, at_us).map(|request| {
+                    if let Some(watch) = &crowd.watch {
+                        let to = to.map(|body| crowd.truth.borrow().driver(body));
+                        let deed = to.map_or(Deed::Take(kind), |to| Deed::Give(kind, to));
+                        watch.asked(self.client, request, deed);
+                    }
+                    Some(request)
+                }),
                 None => Ok(None),
             },
             Scenario::Spread
@@ -484,6 +501,11 @@ impl Visitor {
             | Scenario::Chat
             | Scenario::Trade => Ok(None),
         };
+        let who = (self.client, stay.avatar, phase);
+        let asked = asked.and_then(|asked| match &crowd.watch {
+            Some(watch) if asked.is_none() => watch.ask(who, (session, &mut stay.dice), at_us),
+            Some(_) | None => Ok(asked),
+        });
         let mut has_asked = matches!(asked, Ok(Some(_)));
         let asked = asked.map(|request| {
             stay.asked.extend(request.map(|request| (request, at_us)));
@@ -507,17 +529,21 @@ impl Stay {
         }
     }
 
-    /// Returns what a trader does next: gives what it holds, or takes what lies there.
-    fn deed(&mut self) -> Option<Act> {
+    /// Returns what a trader does next, gives what it holds or takes what lies there, with the kind
+    /// of the thing and to whom it is given.
+    fn deed(&mut self) -> Option<(Act, KindId, Option<EntityId>)> {
         let here = self.picture.here();
         let wants_body = !self.held.is_empty();
-        let near = self.neighbours.iter().filter(|(_, _, is_body, _)| *is_body == wants_body);
+        let near = self.neighbours.iter().filter(|(_, _, thing, _)| thing.is_none() == wants_body);
         let near = near.filter(|(_, _, _, at)| here.is_within(*at, REACH_CM));
-        let &(_, target, ..) =
+        let &(_, target, lies, _) =
             near.min_by_key(|(_, _, _, at)| here.ground_distance_squared(*at))?;
         match self.held.first() {
-            Some(&thing) => Some(Act::on(Verb::Give, target).with(Args::Moved { thing, count: 1 })),
-            None => Some(Act::on(Verb::Take, target).with(Args::Count(1))),
+            Some(&(thing, kind)) => {
+                let act = Act::on(Verb::Give, target).with(Args::Moved { thing, count: 1 });
+                Some((act, kind, Some(target)))
+            }
+            None => Some((Act::on(Verb::Take, target).with(Args::Count(1)), lies?, None)),
         }
     }
 }
@@ -532,6 +558,9 @@ fn note(event: &SessionEvent, crowd: &Crowd, stay: &mut Stay, observer: Option<&
             hear(message, crowd, stay);
         }
         SessionEvent::Answered { request, answer } => {
+            if let Some(watch) = &crowd.watch {
+                watch.answered(stay.client, *request, answer);
+            }
             let mut tally = crowd.tally.borrow_mut();
             match answer {
                 Answer::Done { .. } => tally.done += 1,
@@ -556,9 +585,12 @@ fn hear(message: &ServerMessage, crowd: &Crowd, stay: &mut Stay) {
                 stay.neighbours.retain(|(handle, ..)| !announce.vanish.contains(handle));
                 for appear in &announce.appear {
                     stay.neighbours.retain(|(handle, ..)| *handle != appear.handle);
-                    let is_body = matches!(appear.being, Being::Avatar { .. });
+                    let thing = match appear.being {
+                        Being::Avatar { .. } => None,
+                        Being::Thing { kind, .. } => Some(kind),
+                    };
                     if stay.neighbours.len() < NEIGHBOURS_MAX {
-                        let neighbour = (appear.handle, appear.entity, is_body, appear.position);
+                        let neighbour = (appear.handle, appear.entity, thing, appear.position);
                         stay.neighbours.push(neighbour);
                     }
                 }
@@ -567,7 +599,10 @@ fn hear(message: &ServerMessage, crowd: &Crowd, stay: &mut Stay) {
         ServerMessage::Pace(pace) => stay.picture.pace(pace),
         ServerMessage::Heard(_) => crowd.tally.borrow_mut().heard += 1,
         ServerMessage::Holding(holding) => {
-            stay.held = holding.things.iter().map(|thing| thing.id).collect();
+            stay.held = holding.things.iter().map(|thing| (thing.id, thing.kind)).collect();
+            if let Some(watch) = &crowd.watch {
+                watch.holds(stay.client, &holding.things);
+            }
         }
         ServerMessage::Happened(_)
         | ServerMessage::Notice(_)
