@@ -163,7 +163,16 @@ impl ServerProcess {
         let log = Log::default();
         let (child, banner) = spawn(&folder, &arguments, (&environment, None), &log)?;
         let token = banner.token.clone();
-        Ok(Self { folder, arguments, banner, token, child: Some(child), log, environment, core: None })
+        Ok(Self {
+            folder,
+            arguments,
+            banner,
+            token,
+            child: Some(child),
+            log,
+            environment,
+            core: None,
+        })
     }
 
     /// Returns where clients connect.

@@ -68,6 +68,21 @@ fn those_who_break_off_and_leave_come_back_and_are_counted() -> Result<()> {
 }
 
 #[test]
+fn what_was_acknowledged_outlives_kills_of_the_server() -> Result<()> {
+    let report =
+        soak("--clients 40 --ramp 100 --seconds 10 --settle 1 --scenario trade --kill-every 5")?;
+    ensure!(report["valid"] == true, "{report:#}");
+    for (key, expected) in [("kills", 2.0), ("acts_lost", 0.0), ("acts_doubled", 0.0)] {
+        ensure!(number(&report, key)? == expected, "{key} in {report:#}");
+    }
+    check(&report, 40.0)?;
+    ensure!(number(&report["more"], "resumed")? == 80.0, "tickets outlive a kill: {report:#}");
+    ensure!(number(&report["more"], "acts_acknowledged")? > 0.0, "{report:#}");
+    ensure!(report["tick_ms_p99"].is_null(), "of several servers nothing is told: {report:#}");
+    Ok(())
+}
+
+#[test]
 fn where_nobody_can_come_in_that_is_an_error() -> Result<()> {
     let nobody = std::net::UdpSocket::bind("127.0.0.1:0")?;
     let arguments = format!("--clients 2 --ramp 100 --connect {}", nobody.local_addr()?);

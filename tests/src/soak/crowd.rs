@@ -207,6 +207,9 @@ impl Crowd {
         while !self.is_over.get() {
             let end = Box::pin(visit(&self, client)).await;
             self.count_bytes(client);
+            if !matches!(end, End::Refused(_)) {
+                knock_ms = KNOCK_MS.0;
+            }
             let is_away = self.watch.as_ref().is_some_and(|watch| watch.is_away(client));
             match end {
                 End::Wished => {}
@@ -215,7 +218,6 @@ impl Crowd {
                     let half_ms = knock_ms / 2;
                     sleep(Duration::from_millis(half_ms + dice.below(half_ms))).await;
                     knock_ms = (2 * knock_ms).min(KNOCK_MS.1);
-                    continue;
                 }
                 End::Refused(why) => {
                     tracing::debug!(client, why, "not let in");
@@ -231,7 +233,6 @@ impl Crowd {
                     sleep(Duration::from_millis(RETRY_MS)).await;
                 }
             }
-            knock_ms = KNOCK_MS.0;
         }
     }
 
