@@ -115,7 +115,7 @@ pub async fn open_as(destination: &Destination, alpn: &[u8]) -> Result<Opened, O
         Some(_) | None => None,
     };
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let pinned = destination.server_key.or(remembered);
+    let pinned = destination.server_key.or(remembered.as_ref().map(|known| known.key));
     let verifier = PinnedVerifier::new(pinned, provider.clone());
     let mut endpoint = Endpoint::client(unspecified(address))?;
     endpoint.set_default_client_config(client_config(
@@ -131,7 +131,12 @@ pub async fn open_as(destination: &Destination, alpn: &[u8]) -> Result<Opened, O
         Ok(Err(error)) => {
             // The verifier knows better than the alert that came of it.
             if let Some(Err(trust)) = verifier.seen() {
-                return Err(trust.into());
+                return Err(match (trust, remembered) {
+                    (TrustError::Mismatch { shown, .. }, Some(known)) => {
+                        TrustError::Changed { shown, known }.into()
+                    }
+                    (trust, _) => trust.into(),
+                });
             }
             return Err(unreachable(explain(&error)));
         }

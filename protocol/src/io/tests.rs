@@ -101,6 +101,8 @@ fn the_first_visit_is_trusted_and_remembered() {
         std::fs::write(&known, changed).expect("changed");
         let error = refused(first).await.to_string();
         assert!(error.contains("somebody is between you and it"), "{error}");
+        let remedy = format!("remove line 1 (`{} ..`) of {}", host.address, known.display());
+        assert!(error.contains(&remedy), "{error}");
         std::fs::remove_file(known).expect("removed");
     });
 }

@@ -84,13 +84,26 @@ pub enum TrustError {
     #[error(
         "the server's identity is {shown}, but {pinned} is pinned: this is another server, or \
          somebody is between you and it; only if you know that the key changed, pin the new one \
-         (--server-key, or the server's line in the known-servers file)"
+         (--server-key)"
     )]
     Mismatch {
         /// What is pinned.
         pinned: ServerKey,
         /// What the server shows.
         shown: ServerKey,
+    },
+    /// The server has another identity than at the first visit.
+    #[error(
+        "the server's identity is {shown}, but it was {} at the first visit: this is another \
+         server, or somebody is between you and it; only if you know that the key changed, remove \
+         line {} (`{} ..`) of {} and come again", .known.key, .known.line, .known.address,
+        .known.path.display()
+    )]
+    Changed {
+        /// What the server shows.
+        shown: ServerKey,
+        /// What is remembered of it.
+        known: Known,
     },
     /// The chain bears no identity key at all.
     #[error(
@@ -114,6 +127,19 @@ pub enum TrustError {
     },
 }
 
+/// A server that was met before, and where that stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// The file.
+    pub path: PathBuf,
+    /// The number of the line in it, from 1 on.
+    pub line: usize,
+    /// Where the server was met.
+    pub address: String,
+    /// Its identity then.
+    pub key: ServerKey,
+}
+
 /// The servers met before: one line `address key` each.
 #[derive(Clone, Debug)]
 pub struct KnownServers {
@@ -127,11 +153,11 @@ impl KnownServers {
         Self { path: path.to_owned() }
     }
 
-    /// Returns the key that `address` had when it was first met.
+    /// Returns what `address` was when it was first met.
     ///
     /// # Errors
     /// [`TrustError::File`] if the file is there but cannot be read or understood.
-    pub fn lookup(&self, address: &str) -> Result<Option<ServerKey>, TrustError> {
+    pub fn lookup(&self, address: &str) -> Result<Option<Known>, TrustError> {
         let metadata = match fs::metadata(&self.path) {
             Ok(metadata) => metadata,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -141,9 +167,13 @@ impl KnownServers {
             return Err(self.broken(format!("longer than {FILE_BYTES_MAX} bytes")));
         }
         let text = fs::read_to_string(&self.path).map_err(|error| self.broken(error))?;
-        find(&text, address).map_err(|line| {
+        let found = find(&text, address).map_err(|line| {
             self.broken(format!("line {line} is not `address key`; correct or delete the line"))
-        })
+        })?;
+        Ok(found.map(|(line, key)| {
+            let (path, address) = (self.path.clone(), address.to_owned());
+            Known { path, line, address, key }
+        }))
     }
 
     /// Adds a server that was met for the first time.
@@ -166,14 +196,14 @@ impl KnownServers {
     }
 }
 
-/// Finds `address`, or the number of a line that means nothing.
-fn find(text: &str, address: &str) -> Result<Option<ServerKey>, usize> {
+/// Finds the line of `address` and its key, or the number of a line that means nothing.
+fn find(text: &str, address: &str) -> Result<Option<(usize, ServerKey)>, usize> {
     for (index, line) in text.lines().enumerate() {
         let mut words = line.split_whitespace();
         let Some(first) = words.next().filter(|word| !word.starts_with('#')) else { continue };
         let key = words.next().and_then(|key| key.parse().ok());
         match (key, words.next()) {
-            (Some(key), None) if first == address => return Ok(Some(key)),
+            (Some(key), None) if first == address => return Ok(Some((index + 1, key))),
             (Some(_), None) => {}
             _ => return Err(index + 1),
         }
@@ -293,7 +323,8 @@ mod tests {
     #[test]
     fn a_known_server_is_found_by_its_whole_address() {
         let text = format!("# met in May\n\nplay.example:7777 {KEY}\n");
-        assert_eq!(find(&text, "play.example:7777"), Ok(KEY.parse().ok()));
+        let key = KEY.parse().expect("a key");
+        assert_eq!(find(&text, "play.example:7777"), Ok(Some((3, key))));
         assert_eq!(find(&text, "play.example:7778"), Ok(None));
         assert_eq!(find("one two", "x"), Err(1));
         assert_eq!(find(&format!("\na {KEY} more"), "x"), Err(2));
@@ -306,8 +337,12 @@ mod tests {
         assert_eq!(known.lookup("a:1").expect("no file yet"), None);
         known.remember("a:1", ServerKey([1; 32])).expect("written");
         known.remember("b:1", ServerKey([2; 32])).expect("written");
-        assert_eq!(known.lookup("a:1").expect("read"), Some(ServerKey([1; 32])));
-        assert_eq!(known.lookup("b:1").expect("read"), Some(ServerKey([2; 32])));
+        for (line, address, key) in [(1, "a:1", ServerKey([1; 32])), (2, "b:1", ServerKey([2; 32]))]
+        {
+            let (path, address) = (path.clone(), address.to_owned());
+            let met = Known { path, line, address, key };
+            assert_eq!(known.lookup(&met.address).expect("read"), Some(met));
+        }
         fs::remove_file(path).expect("removed");
     }
 }
