@@ -8,7 +8,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError, mpsc};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use clap::Parser;
@@ -22,6 +22,9 @@ use tests::sim::world::{Outcome, run};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// How often a sweep says how far it is.
+const SAID_EVERY: Duration = Duration::from_secs(15);
 
 /// Exit code when a seed failed, or a recording is not replayed as it was recorded.
 const FAILED: u8 = 3;
@@ -128,7 +131,7 @@ fn sweep(cli: &Cli, planted: Option<Break>) -> Result<bool> {
     let seeds = Mutex::new(first..first.saturating_add(count));
     let next = || seeds.lock().unwrap_or_else(PoisonError::into_inner).next();
     let (send, outcomes) = mpsc::sync_channel(usize::from(jobs));
-    let mut failed = 0;
+    let (mut failed, mut done, mut said) = (0_u64, 0_u64, Duration::ZERO);
     let mut least: Option<Figures> = None;
     std::thread::scope(|scope| {
         for _ in 0..jobs {
@@ -152,6 +155,15 @@ fn sweep(cli: &Cli, planted: Option<Break>) -> Result<bool> {
                 least = Some(least.map_or(figures, |least| least.least(figures)));
             }
             progress.inc(1);
+            done += 1;
+            let elapsed = began.elapsed();
+            if said + SAID_EVERY <= elapsed && done < count {
+                said = elapsed;
+                let per_s = done as f64 / elapsed.as_secs_f64();
+                let line =
+                    format!("{done} of {count} seeds, {per_s:.2} seeds/s, {failed} failed\n");
+                progress.suspend(|| std::io::stderr().lock().write_all(line.as_bytes()))?;
+            }
         }
         anyhow::Ok(())
     })?;
