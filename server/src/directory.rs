@@ -2,6 +2,8 @@
 //!
 //! It answers for those who must not ask the ticking thread: operators' commands, the page.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use dashmap::DashMap;
 use protocol::ids::{EntityId, PersonId, SessionId};
 
@@ -31,17 +33,23 @@ pub struct Presence {
 #[derive(Debug, Default)]
 pub struct Directory {
     people: DashMap<PersonId, Presence>,
+    /// How many of them are connected: asked by everyone who knocks.
+    connected: AtomicUsize,
 }
 
 impl Directory {
     /// Puts a person in, or changes what is known of them.
     pub fn put(&self, person: PersonId, presence: Presence) {
-        self.people.insert(person, presence);
+        let is_connected = presence.client.is_some();
+        let before = self.people.insert(person, presence);
+        self.recount(before.is_some_and(|before| before.client.is_some()), is_connected);
     }
 
     /// Takes a person out.
     pub fn remove(&self, person: PersonId) -> Option<Presence> {
-        self.people.remove(&person).map(|(_, presence)| presence)
+        let (_, presence) = self.people.remove(&person)?;
+        self.recount(presence.client.is_some(), false);
+        Some(presence)
     }
 
     /// Returns what is known of a person.
@@ -53,7 +61,9 @@ impl Directory {
     /// Changes what is known of a person, if they are here.
     pub fn change(&self, person: PersonId, change: impl FnOnce(&mut Presence)) {
         if let Some(mut entry) = self.people.get_mut(&person) {
+            let was_connected = entry.client.is_some();
             change(entry.value_mut());
+            self.recount(was_connected, entry.client.is_some());
         }
     }
 
@@ -82,7 +92,15 @@ impl Directory {
     /// Returns how many people are connected.
     #[must_use]
     pub fn clients(&self) -> usize {
-        self.people.iter().filter(|entry| entry.value().client.is_some()).count()
+        self.connected.load(Ordering::Relaxed)
+    }
+
+    fn recount(&self, was_connected: bool, is_connected: bool) {
+        match (was_connected, is_connected) {
+            (false, true) => drop(self.connected.fetch_add(1, Ordering::Relaxed)),
+            (true, false) => drop(self.connected.fetch_sub(1, Ordering::Relaxed)),
+            (false, false) | (true, true) => {}
+        }
     }
 
     /// Returns how many people are here.
@@ -95,5 +113,38 @@ impl Directory {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.people.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn those_who_are_away_are_here_and_not_connected() {
+        let directory = Directory::default();
+        let presence = |client| Presence {
+            name: "Ada".into(),
+            role: "player".into(),
+            avatar: EntityId(1),
+            session: SessionId(1),
+            client,
+            region: RegionIndex::default(),
+            muted_until: 0,
+        };
+        let check = |expected: (usize, usize)| {
+            assert_eq!((directory.clients(), directory.len()), expected);
+        };
+        directory.put(PersonId(1), presence(Some(ClientKey(1))));
+        directory.put(PersonId(1), presence(Some(ClientKey(2))));
+        check((1, 1));
+        directory.change(PersonId(1), |presence| presence.client = None);
+        check((0, 1));
+        directory.put(PersonId(1), presence(Some(ClientKey(3))));
+        directory.put(PersonId(2), presence(None));
+        check((1, 2));
+        directory.remove(PersonId(1));
+        directory.remove(PersonId(2));
+        check((0, 0));
     }
 }

@@ -6,7 +6,7 @@
 //! - [`hosting`], [`link`]: shards in other processes; [`division`], [`balance`]: regions that
 //!   are split and merged.
 //! - [`switchboard`], [`requests`], [`post`], [`dilation`], [`session`], [`people`], [`places`],
-//!   [`departures`], [`rows`]: the gateway's pure parts.
+//!   [`departures`], [`roll`], [`rows`]: the gateway's pure parts.
 //! - [`admission`], [`token`], [`ticket`], [`identity`]: who may come in.
 //! - [`config`], [`status`], [`directory`]: what operators set and see.
 //! - [`assets`]: what people share, and for whom.
@@ -35,6 +35,7 @@ pub mod post;
 pub mod recording;
 pub mod region;
 pub mod requests;
+pub mod roll;
 pub mod rows;
 pub mod session;
 pub mod shard;

@@ -69,6 +69,7 @@ use crate::people::PersonRecord;
 use crate::places::Places;
 use crate::post::{self, Post};
 use crate::region::{RegionIndex, Regions};
+use crate::roll::Roll;
 use crate::rows::ClockRow;
 use crate::session::Reaction;
 use crate::shard::batch::{Command, StepOutput};
@@ -236,6 +237,8 @@ pub struct GatewayActor {
     mints: Vec<IdMint>,
     routes: Switchboard,
     clients: BTreeMap<ClientKey, Client>,
+    /// The same clients, by other things than their keys.
+    roll: Roll,
     people: BTreeMap<PersonId, PersonRecord>,
     owners: BTreeMap<EntityId, PersonId>,
     departures: Departures,
@@ -323,6 +326,7 @@ impl GatewayActor {
                 mints: Vec::new(),
                 shards: runners.collect(),
                 clients: BTreeMap::new(),
+                roll: Roll::default(),
                 people: BTreeMap::new(),
                 owners: BTreeMap::new(),
                 departures: Departures::default(),

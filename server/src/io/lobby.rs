@@ -229,6 +229,8 @@ impl Lobby {
         if let Some(record) = self.record_of(person)? {
             return Ok(record);
         }
+        // The disk keeps the keys of many newcomers at a time, so nobody waits for another's here.
+        self.store.enroll(person)?;
         // Two first visits at once must not become two avatars.
         let mut fresh = self.fresh.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(record) = fresh.iter().find(|record| record.person == person) {
@@ -246,6 +248,7 @@ impl Lobby {
             is_guest: admitted.is_guest,
             seen_s: clock::unix_s(),
         };
+        // Somebody who was forgotten in between has no key any more; usually it is there.
         self.store.enroll(person)?;
         let mut batch = Batch::new();
         batch.put(Tree::People, rows::person_key(person), rows::person_row(&record));

@@ -19,7 +19,7 @@ use super::{Client, Entered, GatewayActor, OUTGOING_MAX, Unseated};
 use crate::actors::session::SessionActor;
 use crate::admission::bans::Subject;
 use crate::admission::rates::SessionRates;
-use crate::admission::{Admitted, Refusal, STAFF_PLACES, names};
+use crate::admission::{Admitted, Refusal, STAFF_PLACES};
 use crate::departures::EXAMINED_MS_MAX;
 use crate::directory::Presence;
 use crate::io::clock;
@@ -69,7 +69,7 @@ impl GatewayActor {
         let is_owner = record.person == person;
         let drives_until_s = self.check_again(&record, &admitted, &subjects)?;
         self.replace(person, avatar);
-        let name = self.name_for(person, &admitted.name);
+        let name = self.roll.name_for(&admitted.name);
         let last = self.departures.last_stay(avatar);
         let resumed = ticket.and_then(|ticket| ticket.continues((person, avatar), last));
         let is_resumed = resumed.is_some();
@@ -121,6 +121,7 @@ impl GatewayActor {
             offers: BTreeSet::new(),
         };
         self.clients.insert(client, place);
+        self.roll.add(client, (person, avatar), &name);
         self.outfit.lobby.directory.put(
             person,
             Presence {
@@ -183,7 +184,7 @@ impl GatewayActor {
         let config = self.outfit.config.read().unwrap_or_else(PoisonError::into_inner);
         let staff = if admitted.role.is_staff() { STAFF_PLACES } else { 0 };
         let places = config.server.clients_max.saturating_add(staff) as usize;
-        let is_here = self.clients.values().any(|client| client.person == person);
+        let is_here = self.roll.client_of(person).is_some();
         if self.clients.len() >= places && !is_here {
             let why = format!("all {} places are taken", config.server.clients_max);
             return Err(Refusal::for_now(CloseCode::Full, why, FULL_RETRY_S));
@@ -198,28 +199,15 @@ impl GatewayActor {
 
     /// Puts out whoever drives this avatar, and the person's own earlier connection.
     fn replace(&mut self, person: PersonId, avatar: EntityId) {
-        let replaced: Vec<(ClientKey, PersonId)> = self
-            .clients
-            .iter()
-            .filter(|(_, client)| client.person == person || client.avatar == avatar)
-            .map(|(&key, client)| (key, client.person))
-            .collect();
-        for (client, driver) in replaced {
-            let why = if driver == person {
+        let replaced = BTreeSet::from([self.roll.client_of(person), self.roll.driver_of(avatar)]);
+        for client in replaced.into_iter().flatten() {
+            let why = if self.roll.client_of(person) == Some(client) {
                 "the same person came in from elsewhere"
             } else {
                 "the avatar's owner came in and drives it"
             };
             self.put_out(client, &Refusal::for_good(CloseCode::Replaced, why));
         }
-    }
-
-    fn name_for(&self, person: PersonId, wanted: &str) -> String {
-        names::distinct(wanted, |taken| {
-            self.clients
-                .values()
-                .any(|client| client.person != person && names::folded(&client.name) == taken)
-        })
     }
 
     /// Brings the avatar in, if it is not here, and seats the client.
@@ -288,6 +276,7 @@ impl GatewayActor {
     /// Takes a client off its avatar, which waits for it to come back; `stops` what it is at.
     pub(super) fn unseat(&mut self, client: ClientKey, stops: bool) -> Option<Client> {
         let gone = self.clients.remove(&client)?;
+        self.roll.remove((gone.person, gone.avatar), &gone.name);
         let avatar = gone.avatar;
         if self.routes.release(client).is_some() {
             self.routes.command(avatar, Command::Detach { avatar, stops });

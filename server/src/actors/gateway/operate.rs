@@ -126,8 +126,7 @@ impl Handler<ListPlayers> for GatewayActor {
 
 impl GatewayActor {
     fn client_of(&self, person: PersonId) -> Result<ClientKey, NotHere> {
-        let found = self.clients.iter().find(|(_, client)| client.person == person);
-        found.map(|(&key, _)| key).ok_or(NotHere(person))
+        self.roll.client_of(person).ok_or(NotHere(person))
     }
 
     fn begin_stop(&mut self, delay: Duration, why: String, redirect: Option<String>) {
