@@ -95,8 +95,8 @@ pub struct ServerProcess {
     child: Option<Child>,
     log: Log,
     environment: Vec<(&'static str, String)>,
-    /// The core it is started on again, if it is not to use all.
-    core: Option<u32>,
+    /// The core that `taskset` keeps it on when it is started again, if it is not to use all.
+    pub core: Option<u32>,
 }
 
 /// The newest lines of a server's log.
@@ -233,11 +233,6 @@ impl ServerProcess {
     #[must_use]
     pub fn is_running(&mut self) -> bool {
         self.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
-    }
-
-    /// Keeps it on this core whenever it is started again; `taskset` does that.
-    pub const fn keep_on(&mut self, core: u32) {
-        self.core = Some(core);
     }
 
     /// Kills it without warning, as `kill -9` does.

@@ -2,12 +2,12 @@
 //!
 //! - [`scenario`]: what the crowd does; [`picture`]: one client's cheap view of the world.
 //! - [`truth`]: where every driven body was at every tick, and what others were told of it.
-//! - [`spread`]: percentiles in bounded memory; [`tally`]: everything that is counted.
+//! - [`spread`]: percentiles in bounded memory; [`tally`], [`shared`]: everything that is counted.
 //! - [`crowd`]: the loop that drives all clients; [`observer`]: the few that look in full.
 //! - [`ledger`]: what was acknowledged to whom; [`fall`]: a server that is killed, in numbers;
 //!   [`killer`]: kills it and looks what everybody still has.
 //! - [`host`]: the server under load and its numbers; [`floor`]: what the machine itself costs.
-//! - [`report`], [`page`]: the result as JSON, CSV and HTML.
+//! - [`report`], [`page`]: the result as JSON, CSV and HTML; [`merge`]: one of several.
 
 pub mod crowd;
 pub mod fall;
@@ -15,11 +15,13 @@ pub mod floor;
 pub mod host;
 pub mod killer;
 pub mod ledger;
+pub mod merge;
 pub mod observer;
 pub mod page;
 pub mod picture;
 pub mod report;
 pub mod scenario;
+pub mod shared;
 pub mod spread;
 pub mod tally;
 pub mod truth;

@@ -20,6 +20,7 @@ use tests::soak::crowd::{Crowd, Order};
 use tests::soak::fall::Falls;
 use tests::soak::host::{Counters, Host, continued, cpu_us, processor};
 use tests::soak::killer::kill_again_and_again;
+use tests::soak::merge::merge;
 use tests::soak::report::{Report, compare, unmet};
 use tests::soak::scenario::Scenario;
 use tests::soak::tally::{Second, Tally};
@@ -66,6 +67,15 @@ enum Command {
         /// The report after
         after: PathBuf,
     },
+    /// Makes one report of several generators that loaded one server at the same time
+    Merge {
+        /// Their reports
+        #[arg(required = true)]
+        parts: Vec<PathBuf>,
+        /// Where the JSON goes; CSV and HTML lie beside it
+        #[arg(long, value_name = "FILE", default_value = "soak.json")]
+        report: PathBuf,
+    },
 }
 
 #[derive(Args)]
@@ -79,7 +89,7 @@ struct Run {
     /// Seconds before the measurement in which everyone finds their place
     #[arg(long, default_value_t = 15)]
     settle: u64,
-    /// spread, plaza, commute, storm, churn, chat or trade
+    /// spread, plaza, commute, storm, churn, chat, trade or asset
     #[arg(long, default_value = "spread")]
     scenario: Scenario,
     /// Ticks per second of the world
@@ -129,8 +139,14 @@ fn main() -> Result<std::process::ExitCode> {
         .with_writer(std::io::stderr)
         .init();
     let cli = Cli::parse();
-    if let Some(Command::Compare { before, after }) = cli.command {
-        return show_comparison(&before, &after).map(|()| std::process::ExitCode::SUCCESS);
+    match cli.command {
+        Some(Command::Compare { before, after }) => {
+            return show_comparison(&before, &after).map(|()| std::process::ExitCode::SUCCESS);
+        }
+        Some(Command::Merge { parts, report }) => {
+            return merge_reports(&parts, &report).map(|()| std::process::ExitCode::SUCCESS);
+        }
+        None => {}
     }
     // A condition that cannot be read is said before minutes are spent.
     unmet(cli.run.fail_if.as_deref().unwrap_or(""), &Report::default())?;
@@ -145,11 +161,19 @@ fn main() -> Result<std::process::ExitCode> {
 }
 
 fn show_comparison(before: &Path, after: &Path) -> Result<()> {
-    let read = |path: &Path| -> Result<Value> {
-        let text = std::fs::read(path).with_context(|| format!("read {}", path.display()))?;
-        serde_json::from_slice(&text).with_context(|| format!("{} is no report", path.display()))
-    };
-    say(&compare(&read(before)?, &read(after)?))
+    say(&compare(&read_report(before)?, &read_report(after)?))
+}
+
+fn merge_reports(parts: &[PathBuf], path: &Path) -> Result<()> {
+    let read = |part: &PathBuf| Ok((part.display().to_string(), read_report(part)?));
+    let report = merge(&parts.iter().map(read).collect::<Result<Vec<_>>>()?)?;
+    let files = write_report(&report, path)?;
+    say(&summary(&report, &files))
+}
+
+fn read_report(path: &Path) -> Result<Value> {
+    let text = std::fs::read(path).with_context(|| format!("read {}", path.display()))?;
+    serde_json::from_slice(&text).with_context(|| format!("{} is no report", path.display()))
 }
 
 fn say(text: &str) -> Result<()> {
@@ -176,7 +200,7 @@ fn soak(run: &Run) -> Result<Report> {
     if run.pin {
         host.pin(SERVER_CORE, LOAD_CORE)?;
         if let Some(server) = &mut server {
-            server.keep_on(SERVER_CORE);
+            server.core = Some(SERVER_CORE);
         }
     }
     let relay = run.impair.map(|impairment| Relay::start(address, impairment, run.seed));
@@ -294,10 +318,28 @@ async fn drive(
     fill_traffic(&mut report, (&first, &last), &tally, run);
     fill_truth(&mut report, &verdicts, &tally);
     let delivered = run.impair.unwrap_or_default().delivered_share();
+    for (name, spread) in [
+        ("near_hz", &verdicts.near_hz),
+        ("in_view_hz", &verdicts.in_view_hz),
+        ("late_ms", &tally.late_ms),
+        ("state_age_ms", &tally.state_age_ms),
+        ("input_to_seen_ms", &verdicts.input_to_seen_ms),
+        ("display_delay_ms", &tally.display_delay_ms),
+        ("position_error_m", &verdicts.position_error_m),
+        ("correction_m", &tally.correction_m),
+        ("resume_s", &tally.resume_s),
+    ] {
+        report.spreads.insert(name.into(), spread.clone());
+    }
+    if run.scenario == Scenario::Asset {
+        tally.assets.fill(&mut report);
+    }
+    let because = std::mem::take(&mut report.invalid);
     match falls {
         Some(falls) => falls.fill(&mut report),
         None => report.judge((run.clients, run.hz, delivered), verdicts.checks),
     }
+    report.invalid.extend(because);
     Ok(report)
 }
 
@@ -307,7 +349,8 @@ async fn kill(
     crowd: &Rc<Crowd>,
     server: &mut Option<ServerProcess>,
 ) -> Result<Option<Falls>> {
-    let Some((every_s, running)) = run.kill_every.zip(server.take()) else { return Ok(None) };
+    let Some(every_s) = run.kill_every else { return Ok(None) };
+    let running = server.take().context("only a server of one's own is killed")?;
     let when = (every_s as f64, run.seconds as f64, run.seed);
     let (running, falls) = kill_again_and_again(running, crowd, when).await?;
     *server = Some(running);
@@ -503,6 +546,9 @@ fn fill_traffic(report: &mut Report, (first, last): (&Mark, &Mark), tally: &Tall
     more.insert("entities_per_frame".into(), json!(share(tally.states, tally.frames)));
     for (name, count) in [
         ("frames", tally.frames),
+        ("frames_due", tally.frames_due),
+        ("frame_bytes", tally.frame_bytes),
+        ("states", tally.states),
         ("bad_frames", tally.bad_frames),
         ("inputs_sent", tally.inputs),
         ("joins", tally.joins),

@@ -5,6 +5,7 @@
 //! inputs of all clients are dealt with in two tasks; each client has a task of its own for what is
 //! said on streams, which is seldom.
 
+mod asset;
 mod rhythm;
 mod tray;
 mod visit;
@@ -109,6 +110,8 @@ pub struct Crowd {
     /// Clients that lost their connection although nobody wanted it, by number.
     lost: RefCell<Vec<bool>>,
     connections: RefCell<Vec<Option<Connection>>>,
+    /// What clients share, in `asset`.
+    board: asset::Board,
     /// What is looked at so that kills can be judged, if there are any.
     watch: Option<Watch>,
     is_over: Cell<bool>,
@@ -140,6 +143,7 @@ impl Crowd {
             wake: std::iter::repeat_with(tokio::sync::Notify::new).take(clients).collect(),
             lost: RefCell::new(vec![false; clients]),
             connections: RefCell::new(vec![None; clients]),
+            board: asset::Board::default(),
             watch: order.is_killed.then(|| Watch::new(clients)),
             is_over: Cell::new(false),
             order,
@@ -194,7 +198,8 @@ impl Crowd {
                 | Scenario::Storm
                 | Scenario::Churn
                 | Scenario::Chat
-                | Scenario::Trade => continue,
+                | Scenario::Trade
+                | Scenario::Asset => continue,
             };
             wake.notify_one();
         }

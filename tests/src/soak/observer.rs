@@ -9,7 +9,7 @@ use protocol::ids::{ChunkId, ContentHash, EntityId};
 use protocol::input::Input;
 use protocol::limits::CHUNKS_WANTED_MAX;
 use protocol::message::ServerMessage;
-use protocol::message::server::Welcome;
+use protocol::message::server::{Being, Welcome};
 use protocol::replica::{Detail, Replica, Terrain};
 use protocol::rules::RuleBook;
 use protocol::units::{Position, Tick};
@@ -129,7 +129,7 @@ impl Observer {
         }
         let in_view: BTreeMap<EntityId, u32> =
             self.replica.entities().map(|entity| (entity.id, 0)).collect();
-        let nearest = self.nearest(truth);
+        let nearest = self.nearest();
         // Who left view within the window was not due to be told of to its end.
         let whole = self.updates.iter().filter(|(body, _)| in_view.contains_key(body));
         for (&body, &times) in whole {
@@ -142,10 +142,11 @@ impl Observer {
         self.window_end = tick.after(WINDOW_TICKS);
     }
 
-    /// Returns the clients' bodies that are nearest.
-    fn nearest(&self, truth: &Truth) -> BTreeSet<EntityId> {
+    /// Returns the bodies that are nearest, also those that another generator drives.
+    fn nearest(&self) -> BTreeSet<EntityId> {
         let here = self.here();
-        let bodies = self.replica.entities().filter(|entity| truth.driver(entity.id).is_some());
+        let is_body = |being: &Being| matches!(being, Being::Avatar { .. });
+        let bodies = self.replica.entities().filter(|entity| is_body(&entity.being));
         let distance = |at: Position| here.ground_distance_squared(at);
         let bodies = bodies.map(|entity| (distance(entity.newest().1.position), entity.id));
         let mut bodies: Vec<_> = bodies.collect();

@@ -2,11 +2,13 @@
 //!
 //! What could not be measured is null and named in `not_measured`; nothing is guessed.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::{Map, Value, json};
 
+use super::spread::Spread;
 use super::tally::Second;
 
 /// Part of the load's core from which on it, not the server, may be what is slow.
@@ -67,6 +69,9 @@ pub const KEYS: &[(&str, &str)] = &[
     ("handoffs_duplicated", "bodies announced under two handles at once"),
     ("writes_lost", "acts confirmed and not kept"),
     ("resume_s", "from a break until the session went on, 99 of 100"),
+    ("assets_fetched", "assets of which every byte came and was right"),
+    ("assets_wrong", "assets with wrong bytes, or withheld from those they are for"),
+    ("asset_fetch_ms_p99", "a fetch took"),
     ("kills", "times that the server was killed and started again"),
     ("serving_again_s_max", "from a kill until it served again, the longest"),
     ("back_95_s_max", "from then until 95 of 100 clients were back, the longest"),
@@ -83,6 +88,8 @@ pub struct Report {
     pub keys: Map<String, Value>,
     /// What else was counted.
     pub more: Map<String, Value>,
+    /// What percentiles are made of, so that reports can be merged.
+    pub spreads: BTreeMap<String, Spread>,
     /// Each second.
     pub seconds: Vec<Second>,
     /// Each tick's milliseconds, oldest first.
@@ -158,6 +165,8 @@ impl Report {
         all.insert("run".into(), Value::Object(self.run.clone()));
         all.insert("more".into(), Value::Object(self.more.clone()));
         all.insert("seconds".into(), json!(self.seconds));
+        let spreads = self.spreads.iter().map(|(name, spread)| (name.clone(), spread.json()));
+        all.insert("spreads".into(), Value::Object(spreads.collect()));
         Value::Object(all)
     }
 

@@ -51,16 +51,20 @@ pub enum Scenario {
     Chat,
     /// Everyone takes what lies about and gives it to whoever is near.
     Trade,
+    /// Everyone shares pictures and fetches what others share, walking about a village.
+    Asset,
 }
 
 /// A name that is no scenario's.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no scenario is called `{0}`; there are spread, plaza, commute, storm, churn, chat, trade")]
+#[error(
+    "no scenario is called `{0}`; there are spread, plaza, commute, storm, churn, chat, trade, asset"
+)]
 pub struct NoScenario(String);
 
 impl Scenario {
     /// Every scenario with its name.
-    pub const ALL: [(Self, &'static str); 7] = [
+    pub const ALL: [(Self, &'static str); 8] = [
         (Self::Spread, "spread"),
         (Self::Plaza, "plaza"),
         (Self::Commute, "commute"),
@@ -68,6 +72,7 @@ impl Scenario {
         (Self::Churn, "churn"),
         (Self::Chat, "chat"),
         (Self::Trade, "trade"),
+        (Self::Asset, "asset"),
     ];
 
     /// Returns half the width of the ground that `clients` walk on, in centimetres.
@@ -75,7 +80,7 @@ impl Scenario {
     pub fn half_width_cm(self, clients: u32) -> i32 {
         match self {
             Self::Plaza | Self::Trade => PLAZA_CM,
-            Self::Spread | Self::Commute | Self::Storm | Self::Churn | Self::Chat => {
+            Self::Spread | Self::Commute | Self::Storm | Self::Churn | Self::Chat | Self::Asset => {
                 let width_m = clients.saturating_mul(SPREAD_M2).isqrt();
                 i32::try_from(width_m * 50).unwrap_or(i32::MAX).max(PLAZA_CM)
             }
@@ -87,9 +92,13 @@ impl Scenario {
     pub const fn settings(self) -> &'static [&'static str] {
         match self {
             Self::Commute => &["world.shard_width_m=256"],
-            Self::Spread | Self::Plaza | Self::Storm | Self::Churn | Self::Chat | Self::Trade => {
-                &[]
-            }
+            Self::Spread
+            | Self::Plaza
+            | Self::Storm
+            | Self::Churn
+            | Self::Chat
+            | Self::Trade
+            | Self::Asset => &[],
         }
     }
 }
@@ -189,7 +198,8 @@ impl Walker {
             | Scenario::Storm
             | Scenario::Churn
             | Scenario::Chat
-            | Scenario::Trade => self.home.x.saturating_add(self.dice.within(reach)),
+            | Scenario::Trade
+            | Scenario::Asset => self.home.x.saturating_add(self.dice.within(reach)),
         };
         Position::new(x, here.y, z)
     }

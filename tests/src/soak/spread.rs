@@ -2,6 +2,8 @@
 //!
 //! What the numbers mean and which unit they have is the caller's.
 
+use serde_json::{Value, json};
+
 /// Buckets: 1 % each from a thousandth to over ten million.
 const BUCKETS: usize = 2_400;
 
@@ -34,6 +36,39 @@ impl Spread {
         self.count += 1;
         self.sum += value;
         self.max = self.max.max(value);
+    }
+
+    /// Adds everything that another one counted.
+    pub fn merge(&mut self, other: &Self) {
+        for (count, more) in self.buckets.iter_mut().zip(&other.buckets) {
+            *count += more;
+        }
+        self.count += other.count;
+        self.sum += other.sum;
+        self.max = self.max.max(other.max);
+    }
+
+    /// Returns it for a report: the buckets that are not empty, by number.
+    #[must_use]
+    pub fn json(&self) -> Value {
+        let filled = self.buckets.iter().enumerate().filter(|(_, count)| **count > 0);
+        let buckets: Vec<(usize, u64)> = filled.map(|(at, &count)| (at, count)).collect();
+        // An infinite value has no number in JSON; it lies in the last bucket.
+        let finite = |value: f64| if value.is_finite() { value } else { f64::MAX };
+        json!({ "buckets": buckets, "max": finite(self.max), "sum": finite(self.sum) })
+    }
+
+    /// Returns what a report carries; nothing if that is no spread.
+    #[must_use]
+    pub fn from_json(value: &Value) -> Option<Self> {
+        let mut spread =
+            Self { max: value["max"].as_f64()?, sum: value["sum"].as_f64()?, ..Self::default() };
+        for bucket in value["buckets"].as_array()? {
+            let (at, count) = (bucket[0].as_u64()?, bucket[1].as_u64()?);
+            *spread.buckets.get_mut(usize::try_from(at).ok()?)? += count;
+            spread.count += count;
+        }
+        Some(spread)
     }
 
     /// Returns how many values were counted.
@@ -96,6 +131,24 @@ mod tests {
         }
         assert_eq!((spread.count(), spread.max()), (1_000, Some(1_000.0)));
         assert_eq!(spread.mean(), Some(500.5));
+    }
+
+    #[test]
+    fn two_that_a_report_carried_are_as_one() {
+        let (mut all, mut low, mut high) =
+            (Spread::default(), Spread::default(), Spread::default());
+        for value in 1..=1_000 {
+            all.add(f64::from(value));
+            if value % 3 == 0 { low.add(f64::from(value)) } else { high.add(f64::from(value)) }
+        }
+        let carried = |spread: &Spread| Spread::from_json(&spread.json()).expect("a spread");
+        let mut merged = carried(&low);
+        merged.merge(&carried(&high));
+        for percent in [1, 50, 95, 99, 100] {
+            assert_eq!(merged.percentile(percent), all.percentile(percent), "{percent}");
+        }
+        assert_eq!((merged.count(), merged.mean()), (all.count(), all.mean()));
+        assert!(Spread::from_json(&json!({"buckets": [[1]], "max": 1.0, "sum": 1.0})).is_none());
     }
 
     #[test]

@@ -3,8 +3,9 @@
 use std::collections::VecDeque;
 
 use protocol::units::Tick;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
+use super::shared::Shared;
 use super::spread::Spread;
 
 /// Reasons of lost connections that are kept for the report: the first tell the story.
@@ -64,6 +65,8 @@ pub struct Tally {
     pub chunks: u64,
     /// Bodies announced to a client under two handles at once.
     pub twice: u64,
+    /// What was shared and fetched.
+    pub assets: Shared,
     /// Bytes of UDP payload of connections that ended, received and sent.
     pub ended_bytes: (u64, u64),
 }
@@ -113,7 +116,7 @@ impl Tally {
 }
 
 /// One second of a run.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Second {
     /// Seconds since the measurement began.
     pub at_s: f64,

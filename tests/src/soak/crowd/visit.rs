@@ -28,7 +28,7 @@ use super::super::ledger::Deed;
 use super::super::observer::Observer;
 use super::super::picture::Picture;
 use super::super::scenario::{Scenario, Walker};
-use super::{Crowd, OBSERVED, Order, Wish};
+use super::{Crowd, OBSERVED, Order, Wish, asset};
 use crate::dice::Dice;
 
 /// How long coming in may take.
@@ -117,6 +117,10 @@ pub(super) async fn visit(crowd: &Rc<Crowd>, client: usize) -> End {
     crowd.connections.borrow_mut()[client] = Some(connection.clone());
     let begun = visitor.borrow_mut().begin(crowd, connection.clone(), (session, &welcome));
     connection.deliver_datagrams(crowd.tray.sink(client, begun));
+    if crowd.order.scenario == Scenario::Asset {
+        let exchange = asset::exchange(Rc::clone(crowd), client, connection.clone(), begun);
+        tokio::task::spawn_local(exchange);
+    }
     let end = stay(crowd, client, &connection, streams).await;
     crowd.tally.borrow_mut().inside -= 1;
     visitor.borrow_mut().end();
@@ -499,7 +503,8 @@ impl Visitor {
             | Scenario::Storm
             | Scenario::Churn
             | Scenario::Chat
-            | Scenario::Trade => Ok(None),
+            | Scenario::Trade
+            | Scenario::Asset => Ok(None),
         };
         let who = (self.client, stay.avatar, phase);
         let asked = asked.and_then(|asked| match &crowd.watch {
