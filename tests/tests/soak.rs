@@ -83,6 +83,16 @@ fn what_was_acknowledged_outlives_kills_of_the_server() -> Result<()> {
 }
 
 #[test]
+fn what_is_shared_comes_to_others_byte_for_byte() -> Result<()> {
+    let report = soak("--clients 20 --ramp 100 --seconds 8 --settle 1 --scenario asset")?;
+    check(&report, 20.0)?;
+    ensure!(number(&report, "assets_fetched")? > 0.0, "{report:#}");
+    ensure!(number(&report, "assets_wrong")? == 0.0, "{report:#}");
+    ensure!(number(&report["more"], "assets_refused")? == 0.0, "{report:#}");
+    Ok(())
+}
+
+#[test]
 fn where_nobody_can_come_in_that_is_an_error() -> Result<()> {
     let nobody = std::net::UdpSocket::bind("127.0.0.1:0")?;
     let arguments = format!("--clients 2 --ramp 100 --connect {}", nobody.local_addr()?);
