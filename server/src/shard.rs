@@ -28,7 +28,7 @@ use std::sync::Arc;
 use protocol::ground::{Pillar, Pillars};
 use protocol::ids::{EntityId, IdMint};
 use protocol::motion::MotionRules;
-use protocol::rules::{OfferId, RuleBook, Things};
+use protocol::rules::{Act, OfferId, RuleBook, Things};
 use protocol::units::Tick;
 use worldgen::ground::GroundMap;
 
@@ -81,14 +81,22 @@ pub struct Shard {
     offers_gone: BTreeMap<OfferId, RegionIndex>,
     /// What was put down across a border in this step.
     put_outside: Vec<EntityId>,
-    /// Who was handed over in this step, on an errand: neighbours are told once more where they stood.
-    sent_over: Vec<EntityId>,
+    /// Who goes to which neighbour at the end of this step, to do what there.
+    errands: BTreeMap<EntityId, Errand>,
     entities: Entities,
     borders: Vec<Border>,
     changes: Changes,
     grid: Grid,
     scratch: Scratch,
     mint: IdMint,
+}
+
+/// An act on something across a border, which takes its actor over first.
+#[derive(Clone, Debug)]
+struct Errand {
+    to: RegionIndex,
+    request: u32,
+    act: Act,
 }
 
 /// What bodies stand on and run into.
@@ -126,7 +134,7 @@ impl Shard {
             parties: BTreeMap::new(),
             offers_gone: BTreeMap::new(),
             put_outside: Vec::new(),
-            sent_over: Vec::new(),
+            errands: BTreeMap::new(),
             entities: Entities::default(),
             borders,
             changes: Changes::default(),
@@ -163,7 +171,6 @@ impl Shard {
         self.tick = tick;
         output.epoch = epoch;
         // 1. Commands and inputs. Ghosts walk on first: a batch that comes puts them right.
-        self.sent_over.clear();
         self.entities.carry_ghosts_on(tick, self.rules.motion.hz);
         for command in commands {
             self.apply(command, output);
@@ -195,7 +202,11 @@ impl Shard {
     }
 
     fn apply(&mut self, command: Command, output: &mut StepOutput) {
-        if command.avatar().is_some_and(|avatar| !self.avatars.contains_key(&avatar)) {
+        // What somebody with an errand asks for after that happens over there, after it.
+        let is_elsewhere = |avatar: EntityId| {
+            !self.avatars.contains_key(&avatar) || self.errands.contains_key(&avatar)
+        };
+        if command.avatar().is_some_and(is_elsewhere) {
             output.strays.push(command);
             return;
         }

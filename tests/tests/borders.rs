@@ -268,6 +268,27 @@ fn things_in_between_do_not_slow_down_how_somebody_is_seen_to_walk() {
 }
 
 #[test]
+fn whoever_acts_to_and_fro_across_a_border_walks_on_and_gets_every_frame() {
+    // Two boards, one at each side of the border at 32 m, and somebody who walks past both.
+    let things = [("notice board", east(3_100, 0)), ("notice board", east(3_300, 0))];
+    let mut world = World::staged(&things, &[east(3_200, -200), east(2_500, 0)]);
+    pass(&mut world, 20);
+    world.run(0, Yaw::SOUTH);
+    let mut before = world.at(0);
+    for round in 0..12 {
+        // Every tick an act, at the other side each time.
+        world.begin(0, Act::on(Verb::Read, thing_id(round % 2)));
+        world.tick();
+        assert_ne!(world.at(0), before, "every tick a little farther");
+        before = world.at(0);
+    }
+    pass(&mut world, 5);
+    assert_eq!(world.client(0).done, 12, "{:?}", world.client(0).refused);
+    assert!(11 <= world.figures.crossings, "{:?}", world.figures);
+    assert!(world.figures.correction_cm_max < 1.0, "{:?}", world.figures);
+}
+
+#[test]
 fn what_is_put_down_across_the_border_belongs_to_the_region_it_lies_in() {
     // Who drops it stands 6 m inside the eastern region and is still stepped by the middle one.
     let walkers = [east(3_100, 0), east(3_900, 100)];

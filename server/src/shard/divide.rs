@@ -188,7 +188,7 @@ impl Shard {
             parties,
             offers_gone,
             put_outside: Vec::new(),
-            sent_over: Vec::new(),
+            errands: BTreeMap::new(),
             entities,
             borders,
             changes: Changes::default(),

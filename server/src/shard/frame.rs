@@ -38,9 +38,7 @@ impl Shard {
 
     pub(super) fn show_ghosts(&mut self, output: &mut StepOutput) {
         for border in &mut self.borders {
-            if let Some(batch) =
-                border.tell((self.region.index, self.tick), &self.entities, &self.sent_over)
-            {
+            if let Some(batch) = border.tell((self.region.index, self.tick), &self.entities) {
                 output.ghosts.push((border.region.index, batch));
             }
         }

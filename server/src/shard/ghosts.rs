@@ -104,14 +104,10 @@ impl Border {
     }
 
     /// Returns what the neighbour must know of this tick, nothing if all is as it was.
-    ///
-    /// Who was `sent` over on an errand in this very step is told of once more: somebody who goes to
-    /// and fro with each act would be told of by neither side otherwise.
     pub fn tell(
         &mut self,
         (from, tick): (RegionIndex, Tick),
         entities: &Entities,
-        sent: &[EntityId],
     ) -> Option<GhostBatch> {
         let is_whole = !std::mem::replace(&mut self.has_begun, true);
         let (entered, moved, left) = (Vec::new(), Vec::new(), Vec::new());
@@ -120,8 +116,7 @@ impl Border {
         let mut told = BTreeMap::new();
         for (_, entity) in entities.iter() {
             let is_near = self.region.distance_cm(entity.state.position) <= self.band_cm;
-            let is_told = entity.owner == Owner::Here || sent.contains(&entity.id);
-            if !is_told || !is_near {
+            if entity.owner != Owner::Here || !is_near {
                 continue;
             }
             let now = (entity.state, entity.about.version);

@@ -18,7 +18,7 @@ use super::batch::{StepOutput, Traveller, Whereabouts};
 use super::entities::{Entity, Owner};
 use super::input::InputQueue;
 use super::viewer::{ClientKey, Told, Viewer};
-use super::{MARGIN_CM, Shard};
+use super::{Errand, MARGIN_CM, Shard};
 use crate::region::RegionIndex;
 
 /// Offers whose way is remembered: those open between two people who crossed a border lately.
@@ -144,8 +144,11 @@ impl Shard {
         }
     }
 
-    /// Hands over everyone who has walked out of the region.
+    /// Hands over everyone who has an errand across a border or has walked out of the region.
     pub(super) fn hand_over(&mut self, output: &mut StepOutput) {
+        for (id, Errand { to, request, act }) in std::mem::take(&mut self.errands) {
+            self.send_over(id, to, Some((request, act)), output);
+        }
         let outside = self.avatars.values().filter(|avatar| {
             self.region.distance_cm(avatar.body.position()) > MARGIN_CM
                 && self.rules.regions.index_of(avatar.body.position()) != self.region.index
@@ -159,7 +162,7 @@ impl Shard {
     }
 
     /// Sends an avatar to another region's shard, to do something there if it has an errand.
-    pub(super) fn send_over(
+    fn send_over(
         &mut self,
         id: EntityId,
         region: RegionIndex,
@@ -174,7 +177,6 @@ impl Shard {
             self.offers_gone.pop_first();
         }
         self.show_as_theirs(id, region);
-        self.sent_over.push(id);
         let viewer = avatar.viewer.take();
         let traveller = Traveller { avatar, things, viewer, errand };
         output.travellers.push((region, Box::new(traveller)));

@@ -4,6 +4,7 @@
 //! same ids to come. What its rules say is not packed; both ends are told those once. How the world
 //! is divided is packed, for that changes.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use protocol::ground::{HeightGrid, Pillar, Pillars};
@@ -91,7 +92,7 @@ impl Packed {
             parties: self.parties.into_iter().collect(),
             offers_gone: self.offers_gone.into_iter().collect(),
             put_outside: Vec::new(),
-            sent_over: Vec::new(),
+            errands: BTreeMap::new(),
             entities: self.entities.check()?,
             borders: self.borders,
             changes: super::Changes::default(),

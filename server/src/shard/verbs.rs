@@ -17,9 +17,9 @@ use protocol::rules::{
 use protocol::state::EntityState;
 use protocol::units::Tick;
 
-use super::Shard;
 use super::batch::{Change, Command, Entry, Letter, StepOutput};
 use super::entities::{About, Entity, Owner};
+use super::{Errand, Shard};
 use crate::region::RegionIndex;
 
 /// How far a ghost may be from where it is shown: a tick of running, and rounding.
@@ -73,7 +73,8 @@ impl View for Scene<'_> {
 }
 
 impl Shard {
-    /// Begins an act, here or, if it is about something of a neighbour's in reach, over there.
+    /// Begins an act, here or, if it is about something of a neighbour's in reach, over there: at the
+    /// end of this step, which its actor makes here like everybody.
     pub(super) fn begin_act(
         &mut self,
         id: EntityId,
@@ -81,13 +82,13 @@ impl Shard {
         act: Act,
         output: &mut StepOutput,
     ) {
-        let Some(region) = self.elsewhere(&act) else {
+        let Some(to) = self.elsewhere(&act) else {
             return self.begin_act_here(id, request, &act, output);
         };
         // Who names something far away stays where they are, and is told.
         match self.too_far(id, &act) {
             Some(why) => self.tell(id, Refused { request, why }.into(), None, output),
-            None => self.send_over(id, region, Some((request, act)), output),
+            None => drop(self.errands.insert(id, Errand { to, request, act })),
         }
     }
 

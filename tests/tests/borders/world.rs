@@ -287,6 +287,7 @@ impl World {
             })
             .collect();
         let mut owners = BTreeMap::<EntityId, u32>::new();
+        let mut framed = BTreeMap::<ClientKey, u32>::new();
         let mut stacks = 0;
         self.truth.clear();
         for (index, input) in inputs.into_iter().enumerate() {
@@ -294,6 +295,9 @@ impl World {
             let shard = self.shards.get_mut(&regions[index]).expect("its shard");
             shard.step(input, &mut output);
             self.note(&output);
+            for &(client, _) in &output.frames {
+                *framed.entry(client).or_default() += 1;
+            }
             for seen in &output.whereabouts {
                 *owners.entry(seen.avatar).or_default() += 1;
                 self.truth.insert(seen.avatar, seen.position);
@@ -322,6 +326,8 @@ impl World {
         }
         assert_eq!(owners.len(), self.clients.len(), "somebody is owned by no one");
         assert!(owners.values().all(|&count| count == 1), "somebody is owned twice: {owners:?}");
+        assert_eq!(framed.len(), self.clients.len(), "somebody got no frame of this tick");
+        assert!(framed.values().all(|&count| count == 1), "somebody got two frames: {framed:?}");
         self.keeping.check().expect("nothing is doubled or lost");
         assert_eq!(stacks, self.keeping.len(), "shards and store hold the same things");
         self.check_views();
