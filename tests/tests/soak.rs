@@ -93,6 +93,35 @@ fn what_is_shared_comes_to_others_byte_for_byte() -> Result<()> {
 }
 
 #[test]
+fn those_who_act_across_borders_miss_no_frame_and_lose_nothing() -> Result<()> {
+    let report = soak(
+        "--clients 40 --seconds 8 --settle 2 --ramp 100 --scenario errands --acts 4 --divide 1 \
+         --set server.quic=batched",
+    )?;
+    ensure!(number(&report, "clients_held")? == 40.0, "{report:#}");
+    ensure!(number(&report, "handoffs_done")? > 200.0, "{report:#}");
+    ensure!(number(&report["more"], "crossings_seen")? > 200.0, "{report:#}");
+    ensure!(number(&report["more"], "divisions_done")? > 0.0, "{report:#}");
+    ensure!(number(&report["more"], "writes_acknowledged")? > 100.0, "{report:#}");
+    for key in ["disconnects", "handoffs_lost", "handoffs_duplicated", "writes_lost"] {
+        ensure!(number(&report, key)? == 0.0, "{key}: {report:#}");
+    }
+    Ok(())
+}
+
+#[test]
+fn what_is_given_is_there_at_the_end_and_those_near_are_seen() -> Result<()> {
+    let report = soak("--clients 64 --seconds 6 --settle 6 --ramp 100 --scenario trade")?;
+    check(&report, 64.0)?;
+    ensure!(number(&report, "writes_lost")? == 0.0, "{report:#}");
+    ensure!(number(&report, "appear_ms_p99")? <= 250.0, "{report:#}");
+    ensure!(number(&report, "one_way_ms_p99")? > 0.0, "{report:#}");
+    ensure!(number(&report, "handoffs_lost")? == 0.0, "{report:#}");
+    ensure!(number(&report["more"], "writes_acknowledged")? > 0.0, "{report:#}");
+    Ok(())
+}
+
+#[test]
 fn where_nobody_can_come_in_that_is_an_error() -> Result<()> {
     let nobody = std::net::UdpSocket::bind("127.0.0.1:0")?;
     let arguments = format!("--clients 2 --ramp 100 --connect {}", nobody.local_addr()?);

@@ -17,8 +17,9 @@ use serde_json::{Map, Value, json};
 use tests::process::ServerProcess;
 use tests::relay::{Impairment, Relay};
 use tests::soak::crowd::{Crowd, Order};
+use tests::soak::division::Divider;
 use tests::soak::fall::Falls;
-use tests::soak::host::{Counters, Host, continued, cpu_us, processor};
+use tests::soak::host::{Counters, Host, continued, cpu_us, processor, taskset};
 use tests::soak::killer::kill_again_and_again;
 use tests::soak::merge::merge;
 use tests::soak::report::{Report, compare, unmet};
@@ -41,6 +42,17 @@ const STRAGGLING: Duration = Duration::from_secs(30);
 
 /// Bytes that a sealed QUIC datagram adds to its payload: header, number, frame type and tag.
 const UDP_AND_TAG_BYTES: f64 = 16.0;
+
+/// How long everybody may take at the end to come back and to say what they hold.
+const LOOKING_BACK: Duration = Duration::from_secs(20);
+
+/// How long it may take at most until everyone is where the scenario wants them.
+const GETTING_READY: Duration = Duration::from_secs(120);
+
+/// Looks, this long apart, until every client's body is in a shard: the server's status is written
+/// anew every second.
+const SHARD_LOOKS: u32 = 30;
+const SHARD_LOOK: Duration = Duration::from_millis(200);
 
 /// Seconds between two looks at the server's ticks: its history holds twelve.
 const TICKS_EVERY_S: u64 = 4;
@@ -89,7 +101,7 @@ struct Run {
     /// Seconds before the measurement in which everyone finds their place
     #[arg(long, default_value_t = 15)]
     settle: u64,
-    /// spread, plaza, commute, storm, churn, chat, trade or asset
+    /// spread, plaza, commute, errands, storm, churn, chat, trade or asset
     #[arg(long, default_value = "spread")]
     scenario: Scenario,
     /// Ticks per second of the world
@@ -98,6 +110,13 @@ struct Run {
     /// Clients that come in a second
     #[arg(long, default_value_t = 50.0)]
     ramp: f64,
+    /// How often a second a client of `errands` acts
+    #[arg(long, default_value_t = 2.0)]
+    acts: f64,
+    /// Seconds between two changes of the world's regions, which are split, moved to another process
+    /// and merged; without it they stay as they are
+    #[arg(long, value_name = "S", conflicts_with_all = ["connect", "kill_every"])]
+    divide: Option<f64>,
     /// What everything random grows from
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -203,6 +222,11 @@ fn soak(run: &Run) -> Result<Report> {
             server.core = Some(SERVER_CORE);
         }
     }
+    let divider =
+        server.as_ref().filter(|_| run.divide.is_some()).map(Divider::start).transpose()?;
+    if let Some(pid) = divider.as_ref().and_then(Divider::pid).filter(|_| run.pin) {
+        taskset(SERVER_CORE, pid)?;
+    }
     let relay = run.impair.map(|impairment| Relay::start(address, impairment, run.seed));
     let relay = relay.transpose()?;
     let order = Order {
@@ -213,11 +237,13 @@ fn soak(run: &Run) -> Result<Report> {
         ramp_per_s: run.ramp,
         seed: run.seed,
         hz: run.hz,
+        acts_per_s: run.acts,
         is_killed: run.kill_every.is_some(),
+        is_watched: run.kill_every.is_some() || run.connect.is_none() && run.scenario.writes(),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let local = tokio::task::LocalSet::new();
-    let report = local.block_on(&runtime, drive(run, order, &host, &mut server));
+    let report = local.block_on(&runtime, drive(run, order, (&host, divider), &mut server));
     let report = report.map_err(|error| match &server {
         Some(server) => error.context(format!("the server's log:\n{}", server.log())),
         None => error,
@@ -237,8 +263,9 @@ fn stop_server(mut server: ServerProcess, report: &mut Report) {
     let exit = status.as_ref().map_or_else(|error| format!("{error:#}"), ToString::to_string);
     if !status.is_ok_and(|status| status.success()) {
         report.invalid.push(format!("the server ended with {exit}"));
-        report.more.insert("server_log".into(), json!(log));
     }
+    // Warnings at most, and most often nothing.
+    report.more.insert("server_log".into(), json!(log));
     report.more.insert("server_exit".into(), json!(exit));
 }
 
@@ -255,7 +282,10 @@ fn start_server(run: &Run) -> Result<ServerProcess> {
     settings.extend(run.scenario.settings().iter().map(|&setting| setting.to_owned()));
     settings.extend(run.settings.iter().cloned());
     let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
-    ServerProcess::start(&settings)
+    match run.scenario.rules() {
+        Some(rules) => ServerProcess::start_with_rules(rules, &settings),
+        None => ServerProcess::start(&settings),
+    }
 }
 
 /// What stood at one moment.
@@ -278,7 +308,7 @@ fn mark(crowd: &Crowd, host: &Host) -> Mark {
 async fn drive(
     run: &Run,
     order: Order,
-    host: &Host,
+    (host, mut divider): (&Host, Option<Divider>),
     server: &mut Option<ServerProcess>,
 ) -> Result<Report> {
     // What a server counts begins anew with each start: nothing of it can be told of all of them.
@@ -301,6 +331,9 @@ async fn drive(
         );
     }
     settle(run.settle, &crowd, &bar).await;
+    if let Some((divider, every_s)) = divider.as_mut().zip(run.divide) {
+        divider.begin(Duration::from_secs_f64(every_s));
+    }
     crowd.stir();
     crowd.begin();
     let first = mark(&crowd, host);
@@ -309,6 +342,16 @@ async fn drive(
     let falls = falls?;
     let last = mark(&crowd, host);
     let (tally, verdicts, held) = (crowd.tally(), crowd.verdicts(), crowd.held());
+    // Which waits for the process to end; the crowd goes on meanwhile.
+    let stopped = divider.map(|it| tokio::task::spawn_blocking(|| it.stop()));
+    let divisions = match stopped {
+        Some(stopped) => Some(stopped.await??),
+        None => None,
+    };
+    crowd.rest();
+    let in_shards = look_at_shards(&crowd, host).await;
+    let (bodies, nearby) = (crowd.bodies(), crowd.nearby());
+    let kept = if falls.is_none() { crowd.look_back(LOOKING_BACK).await } else { None };
     crowd.end();
     bar.finish_and_clear();
     let mut report = Report { seconds, ticks_ms, run: described(run), ..Report::default() };
@@ -317,6 +360,16 @@ async fn drive(
     fill_server(&mut report, (&empty, &first, &last), run, has_gap);
     fill_traffic(&mut report, (&first, &last), &tally, run);
     fill_truth(&mut report, &verdicts, &tally);
+    fill_crossings(&mut report, (&first, &last));
+    if falls.is_none() {
+        bodies.fill(&mut report, (&nearby, in_shards), tally.twice);
+    }
+    if let Some(divisions) = divisions {
+        divisions.fill(&mut report);
+    }
+    if let Some(kept) = kept {
+        kept.fill(&mut report, crowd.acknowledged());
+    }
     let delivered = run.impair.unwrap_or_default().delivered_share();
     for (name, spread) in [
         ("near_hz", &verdicts.near_hz),
@@ -350,7 +403,7 @@ async fn kill(
     server: &mut Option<ServerProcess>,
 ) -> Result<Option<Falls>> {
     let Some(every_s) = run.kill_every else { return Ok(None) };
-    let running = server.take().context("only a server of one's own is killed")?;
+    let Some(running) = server.take() else { return Ok(None) };
     let when = (every_s as f64, run.seconds as f64, run.seed);
     let (running, falls) = kill_again_and_again(running, crowd, when).await?;
     *server = Some(running);
@@ -377,6 +430,30 @@ async fn settle(seconds: u64, crowd: &Rc<Crowd>, bar: &ProgressBar) {
         tokio::time::sleep(Duration::from_secs(1)).await;
         crowd.judge();
     }
+    // Whoever has a way to go and something to fetch may need longer.
+    let until_us = now_us() + GETTING_READY.as_micros() as u64;
+    while !crowd.is_ready() && now_us() < until_us {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        crowd.judge();
+    }
+}
+
+/// Returns how many more clients are inside than have a body in the shards, once nobody acts: who is
+/// on the way from one to another is in none.
+async fn look_at_shards(crowd: &Rc<Crowd>, host: &Host) -> Option<f64> {
+    let mut missing = None;
+    for _ in 0..SHARD_LOOKS {
+        tokio::time::sleep(SHARD_LOOK).await;
+        crowd.judge();
+        let host = host.clone();
+        let look = tokio::task::spawn_blocking(move || host.clients_in_shards().ok());
+        let in_shards = look.await.ok().flatten()?;
+        missing = Some(f64::from(crowd.inside()) - f64::from(in_shards));
+        if missing == Some(0.0) {
+            break;
+        }
+    }
+    missing
 }
 
 /// Looks once a second; returns the seconds, every tick's length, and whether ticks were missed.
@@ -536,7 +613,6 @@ fn fill_traffic(report: &mut Report, (first, last): (&Mark, &Mark), tally: &Tall
         }),
     );
     report.set("resume_s", tally.resume_s.percentile(99));
-    report.set("handoffs_duplicated", Some(tally.twice as f64));
     let more = &mut report.more;
     more.insert(
         "datagram_bytes_down".into(),
@@ -553,6 +629,7 @@ fn fill_traffic(report: &mut Report, (first, last): (&Mark, &Mark), tally: &Tall
         ("inputs_sent", tally.inputs),
         ("joins", tally.joins),
         ("entries_refused", tally.refused),
+        ("crossings_seen", tally.crossings),
         ("requests_done", tally.done),
         ("requests_refused", tally.refusals),
         ("utterances_heard", tally.heard),
@@ -568,6 +645,7 @@ fn fill_truth(report: &mut Report, verdicts: &Verdicts, tally: &Tally) {
     report.set("near_update_hz_p5", verdicts.near_hz.percentile(5));
     report.set("far_update_hz_p5", verdicts.in_view_hz.percentile(5));
     report.set("state_age_ms_p99", tally.state_age_ms.percentile(99));
+    report.set("one_way_ms_p99", tally.one_way_ms.percentile(99));
     report.set("input_to_seen_ms_p99", verdicts.input_to_seen_ms.percentile(99));
     report.set("position_error_m_p95", verdicts.position_error_m.percentile(95));
     report.set("display_delay_ms_p95", tally.display_delay_ms.percentile(95));
@@ -577,10 +655,19 @@ fn fill_truth(report: &mut Report, verdicts: &Verdicts, tally: &Tally) {
     more.insert("truth_mismatches".into(), json!(verdicts.mismatches));
     more.insert("truth_error_cm_max".into(), json!(verdicts.error_cm.max()));
     more.insert("truth_unknown".into(), json!(verdicts.unknown));
+    more.insert("one_way_ms_p50".into(), json!(tally.one_way_ms.percentile(50)));
     more.insert("known_age_ms_p99".into(), json!(verdicts.known_age_ms.percentile(99)));
     more.insert("input_to_seen_ms_p50".into(), json!(verdicts.input_to_seen_ms.percentile(50)));
     more.insert("position_error_m_p50".into(), json!(verdicts.position_error_m.percentile(50)));
     more.insert("correction_m_p99".into(), json!(tally.correction_m.percentile(99)));
+}
+
+fn fill_crossings(report: &mut Report, (first, last): (&Mark, &Mark)) {
+    let wall_s = (last.at_us - first.at_us) as f64 / 1e6;
+    let handoffs = report.number("handoffs_done").map(|done| done / wall_s);
+    report.more.insert("handoffs_per_s".into(), json!(handoffs));
+    let divided = last.counters.divisions.zip(first.counters.divisions);
+    report.more.insert("divisions_done".into(), json!(divided.map(|(last, first)| last - first)));
 }
 
 /// Measures what the machine takes for datagrams of the sizes that went to and fro.

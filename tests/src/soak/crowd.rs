@@ -6,6 +6,7 @@
 //! said on streams, which is seldom.
 
 mod asset;
+mod deeds;
 mod rhythm;
 mod tray;
 mod visit;
@@ -27,6 +28,8 @@ use quinn::ClientConfig;
 use server::io::batched::{Connection, Driver, Endpoint};
 use tokio::time::sleep;
 
+use super::bodies::Bodies;
+use super::nearby::Nearby;
 use super::scenario::Scenario;
 use super::tally::Tally;
 use super::truth::Truth;
@@ -78,8 +81,12 @@ pub struct Order {
     pub seed: u64,
     /// Ticks per second of the world.
     pub hz: u16,
-    /// Whether the server is killed now and then: what it acknowledged is kept account of.
+    /// How often a second a client of `errands` acts.
+    pub acts_per_s: f64,
+    /// Whether the server is killed now and then: everybody lends, too, and everything waits for looks.
     pub is_killed: bool,
+    /// Whether what it acknowledges is kept account of.
+    pub is_watched: bool,
 }
 
 /// Why a client shall break off what it does.
@@ -104,6 +111,8 @@ pub struct Crowd {
     tray: Tray,
     rhythm: Rhythm,
     truth: RefCell<Truth>,
+    bodies: RefCell<Bodies>,
+    nearby: RefCell<Nearby>,
     tally: RefCell<Tally>,
     wishes: RefCell<Vec<Wish>>,
     wake: Vec<tokio::sync::Notify>,
@@ -112,8 +121,9 @@ pub struct Crowd {
     connections: RefCell<Vec<Option<Connection>>>,
     /// What clients share, in `asset`.
     board: asset::Board,
-    /// What is looked at so that kills can be judged, if there are any.
+    /// What is looked at so that acknowledged acts can be judged, if that is asked for.
     watch: Option<Watch>,
+    is_resting: Cell<bool>,
     is_over: Cell<bool>,
 }
 
@@ -128,8 +138,11 @@ impl Crowd {
         let config = client_config(&verifier, provider, (false, ALPN))?;
         let (endpoint, driver) = endpoint(order.address)?;
         let clients = order.clients as usize;
-        let visitors = (0..clients)
-            .map(|client| RefCell::new(Visitor::new(client, identity(order.seed, client))));
+        let well = super::errand::Well::default();
+        let visitors = (0..clients).map(|client| {
+            let identity = identity(order.seed, client);
+            RefCell::new(Visitor::new(client, identity, (&order, &well)))
+        });
         let crowd = Rc::new(Self {
             endpoint,
             config,
@@ -138,13 +151,16 @@ impl Crowd {
             tray: Tray::default(),
             rhythm: Rhythm::default(),
             truth: RefCell::new(Truth::new(clients, order.hz)),
+            bodies: RefCell::new(Bodies::new(clients)),
+            nearby: RefCell::new(Nearby::new(clients)),
             tally: RefCell::default(),
             wishes: RefCell::new(vec![Wish::Stay; clients]),
             wake: std::iter::repeat_with(tokio::sync::Notify::new).take(clients).collect(),
             lost: RefCell::new(vec![false; clients]),
             connections: RefCell::new(vec![None; clients]),
             board: asset::Board::default(),
-            watch: order.is_killed.then(|| Watch::new(clients)),
+            watch: order.is_watched.then(|| Watch::new(clients, order.is_killed)),
+            is_resting: Cell::new(false),
             is_over: Cell::new(false),
             order,
         });
@@ -195,6 +211,7 @@ impl Crowd {
                 Scenario::Spread
                 | Scenario::Plaza
                 | Scenario::Commute
+                | Scenario::Errands
                 | Scenario::Storm
                 | Scenario::Churn
                 | Scenario::Chat
@@ -255,6 +272,8 @@ impl Crowd {
     pub fn begin(&self) {
         self.tally.borrow_mut().begin();
         self.truth.borrow_mut().begin();
+        self.bodies.borrow_mut().begin();
+        self.nearby.borrow_mut().begin();
         self.lost.borrow_mut().fill(false);
     }
 
@@ -302,6 +321,19 @@ impl Crowd {
     /// Judges claims, so that they do not pile up.
     pub fn judge(&self) {
         self.truth.borrow_mut().judge();
+        self.bodies.borrow_mut().judge();
+    }
+
+    /// Returns what was found of everybody's body so far.
+    #[must_use]
+    pub fn bodies(&self) -> Bodies {
+        self.bodies.borrow().clone()
+    }
+
+    /// Returns what was found of those near each other so far.
+    #[must_use]
+    pub fn nearby(&self) -> Nearby {
+        self.nearby.borrow().clone()
     }
 
     /// Returns bytes of UDP payload and datagrams so far, received and sent, of all connections.
@@ -312,6 +344,17 @@ impl Crowd {
         stats.fold(self.tally.borrow().ended_bytes, |(down, up), stats| {
             (down + stats.udp_rx.bytes, up + stats.udp_tx.bytes)
         })
+    }
+
+    /// Returns whether everybody has got ready for what the scenario wishes.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.visitors.iter().all(|visitor| visitor.borrow().is_ready())
+    }
+
+    /// Lets nobody act any more, but for walking.
+    pub fn rest(&self) {
+        self.is_resting.set(true);
     }
 
     /// Ends it: every connection closes.

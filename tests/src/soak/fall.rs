@@ -103,6 +103,7 @@ impl Falls {
         report.set("serving_again_s_max", greatest(|fall| Some(fall.serving_s)));
         report.set("back_95_s_max", greatest(|fall| fall.back_95_s));
         report.set("acts_lost", Some(sum(|fall| fall.acts_lost)));
+        report.set("writes_lost", Some(sum(|fall| fall.acts_lost)));
         report.set("acts_doubled", Some(sum(|fall| fall.acts_doubled)));
         let more = &mut report.more;
         more.insert("acts_acknowledged".into(), json!(self.acknowledged));

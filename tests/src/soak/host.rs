@@ -47,6 +47,8 @@ pub struct Counters {
     pub inputs_applied: Option<f64>,
     /// Bodies handed from one shard to another.
     pub handoffs: Option<f64>,
+    /// Regions split, and merged.
+    pub divisions: Option<f64>,
 }
 
 impl Host {
@@ -62,6 +64,7 @@ impl Host {
             ticks_skipped: metric("ecumene_ticks_skipped_total"),
             inputs_applied: metric("ecumene_inputs_applied_total"),
             handoffs: metric("ecumene_handoffs_total"),
+            divisions: metric("ecumene_divisions_total"),
         }
     }
 
@@ -76,6 +79,19 @@ impl Host {
             bail!("the server answered a request for its status with {reply:?}");
         };
         Ok(status.tick_history)
+    }
+
+    /// Returns of how many clients the shards together say that they have the body.
+    ///
+    /// # Errors
+    /// When the server does not run here, or does not answer.
+    pub fn clients_in_shards(&self) -> Result<u32> {
+        let world = self.world.as_deref().context("the server's folder is not known")?;
+        let reply = server::io::admin::call(world, AdminRequest::Status, |_| {})?;
+        let AdminReply::Status(status) = reply else {
+            bail!("the server answered a request for its status with {reply:?}");
+        };
+        Ok(status.shards.iter().map(|shard| shard.clients).sum())
     }
 
     /// Keeps the server on one core and the load on another.
@@ -133,7 +149,11 @@ fn metric(page: &str, name: &str) -> Option<f64> {
     lines.next()?.trim().parse().ok()
 }
 
-fn taskset(core: u32, pid: u32) -> Result<()> {
+/// Keeps a process on one core.
+///
+/// # Errors
+/// When `taskset` is missing or refuses.
+pub fn taskset(core: u32, pid: u32) -> Result<()> {
     let mut command = Command::new("taskset");
     command.args(["--all-tasks", "--cpu-list", "--pid", &core.to_string(), &pid.to_string()]);
     let output = command.output().context("run taskset, of the package util-linux")?;

@@ -103,6 +103,12 @@ impl Picture {
         twice
     }
 
+    /// Returns whether the client has a handle of a body.
+    #[must_use]
+    pub fn sees(&self, entity: EntityId) -> bool {
+        self.handles.contains(&Some(entity))
+    }
+
     /// Follows a change of the world's pace.
     pub fn pace(&mut self, pace: &Pace) {
         self.clock.pace(pace.permille, pace.from);

@@ -32,6 +32,9 @@ const NEAR_SHARE_MIN: f64 = 0.75;
 /// Part of the ticks in which anybody in view must be told of: 4 a second at 20 Hz.
 const IN_VIEW_SHARE_MIN: f64 = 0.2;
 
+/// Milliseconds in which 99 of 100 of those who come near must be seen.
+const APPEAR_MS_MAX: f64 = 250.0;
+
 /// Every measured key, in the order of the report, with its unit or meaning for the table.
 pub const KEYS: &[(&str, &str)] = &[
     ("clients_held", "clients inside all the time"),
@@ -44,7 +47,7 @@ pub const KEYS: &[(&str, &str)] = &[
         "updates a second of a moving body among the 16 nearest, slowest twentieth",
     ),
     ("far_update_hz_p5", "the same of any in view"),
-    ("appear_ms_p99", "until a newcomer is announced"),
+    ("appear_ms_p99", "from when somebody is near until they are seen"),
     ("load_cpu_share", "part of one core that the load used"),
     ("load_late_ms_p99", "inputs left so late"),
     ("tick_ms_p50", "a tick of the server took"),
@@ -53,7 +56,7 @@ pub const KEYS: &[(&str, &str)] = &[
     ("server_cpu_us_per_client_tick", "CPU of the server for one client and tick"),
     ("floor_us_per_client_tick", "CPU of kernel and cipher alone for the same bytes"),
     ("floor_ratio", "the one over the other"),
-    ("one_way_ms_p99", "from the server's clock to the client"),
+    ("one_way_ms_p99", "half a round trip, and until the client has taken the frame in"),
     ("state_age_ms_p99", "from a tick's first frame anywhere until a client has taken its own in"),
     ("input_to_seen_ms_p99", "from an input until another client has what it led to"),
     ("display_delay_ms_p95", "the display behind the fastest frame"),
@@ -65,9 +68,9 @@ pub const KEYS: &[(&str, &str)] = &[
     ("server_rss_kb_per_client", "memory of the server above an empty world's"),
     ("joins_per_s", "clients let in a second"),
     ("handoffs_done", "bodies handed from shard to shard"),
-    ("handoffs_lost", "bodies that no shard owned after a hand-off"),
+    ("handoffs_lost", "bodies that nobody has, or that vanish beside somebody"),
     ("handoffs_duplicated", "bodies announced under two handles at once"),
-    ("writes_lost", "acts confirmed and not kept"),
+    ("writes_lost", "acts acknowledged and not there at the end"),
     ("resume_s", "from a break until the session went on, 99 of 100"),
     ("assets_fetched", "assets of which every byte came and was right"),
     ("assets_wrong", "assets with wrong bytes, or withheld from those they are for"),
@@ -143,6 +146,12 @@ impl Report {
                 }
                 None => require(false, format!("{name} is not known")),
             }
+        }
+        match key("appear_ms_p99") {
+            Some(ms) => {
+                require(ms <= APPEAR_MS_MAX, format!("those near were seen after {ms:.0} ms"));
+            }
+            None => require(false, "appear_ms_p99 is not known".to_owned()),
         }
         self.invalid = invalid;
     }
@@ -263,6 +272,7 @@ mod tests {
         for (name, least) in LEAST {
             report.set(name, Some(least));
         }
+        report.set("appear_ms_p99", Some(250.0));
         report.more.insert("clients_in_at_start".into(), json!(5));
         report
     }
@@ -283,7 +293,7 @@ mod tests {
         assert_eq!(json["one_way_ms_p99"], Value::Null);
         let named = json["not_measured"].as_array().expect("a list");
         assert!(named.contains(&json!("one_way_ms_p99")) && !named.contains(&json!("tick_ms_p99")));
-        assert_eq!(named.len(), KEYS.len() - 3 - LEAST.len());
+        assert_eq!(named.len(), KEYS.len() - 4 - LEAST.len());
     }
 
     #[test]
@@ -298,6 +308,8 @@ mod tests {
         check(&|_| {}, 0, 1);
         check(&|report| report.set("load_cpu_share", Some(0.97)), 1, 1);
         check(&|report| report.set("load_late_ms_p99", Some(5.1)), 1, 1);
+        check(&|report| report.set("appear_ms_p99", Some(250.1)), 1, 1);
+        check(&|report| drop(report.keys.remove("appear_ms_p99")), 1, 1);
         for (name, least) in LEAST {
             check(&|report| report.set(name, Some(least - 0.001)), 1, 1);
             check(&|report| drop(report.keys.remove(name)), 1, 1);

@@ -31,8 +31,8 @@ const STUCK_CM: u32 = 60;
 /// Ticks one rests at most on arrival.
 const REST_TICKS: u64 = 40;
 
-/// Distance of a region's edge from the middle in `commute`, in centimetres: the narrowest shard.
-const BORDER_CM: i32 = 12_800;
+/// Distance of a region's edge from the middle in `commute` and `errands`, in centimetres: the narrowest shard.
+pub const BORDER_CM: i32 = 12_800;
 
 /// What the crowd does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +43,8 @@ pub enum Scenario {
     Plaza,
     /// Everyone walks to and fro over a border between two shards.
     Commute,
+    /// Everyone stands on a border between shards and acts on what lies at both sides.
+    Errands,
     /// Everyone's connection breaks at once, every 20 s.
     Storm,
     /// Every second one client in 60 goes: half of them break off and resume, half leave.
@@ -58,7 +60,8 @@ pub enum Scenario {
 /// A name that is no scenario's.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "no scenario is called `{0}`; there are spread, plaza, commute, storm, churn, chat, trade, asset"
+    "no scenario is called `{0}`; there are spread, plaza, commute, errands, storm, churn, chat, \
+     trade, asset"
 )]
 pub struct NoScenario(String);
 
@@ -68,6 +71,7 @@ impl Scenario {
         (Self::Spread, "spread"),
         (Self::Plaza, "plaza"),
         (Self::Commute, "commute"),
+        (Self::Errands, "errands"),
         (Self::Storm, "storm"),
         (Self::Churn, "churn"),
         (Self::Chat, "chat"),
@@ -80,9 +84,41 @@ impl Scenario {
     pub fn half_width_cm(self, clients: u32) -> i32 {
         match self {
             Self::Plaza | Self::Trade => PLAZA_CM,
-            Self::Spread | Self::Commute | Self::Storm | Self::Churn | Self::Chat | Self::Asset => {
+            Self::Spread
+            | Self::Commute
+            | Self::Errands
+            | Self::Storm
+            | Self::Churn
+            | Self::Chat
+            | Self::Asset => {
                 let width_m = clients.saturating_mul(SPREAD_M2).isqrt();
                 i32::try_from(width_m * 50).unwrap_or(i32::MAX).max(PLAZA_CM)
+            }
+        }
+    }
+
+    /// Returns the rules that a world of this scenario needs, if not those of the starter.
+    #[must_use]
+    pub const fn rules(self) -> Option<&'static str> {
+        match self {
+            Self::Errands => Some(super::errand::RULES),
+            Self::Spread
+            | Self::Plaza
+            | Self::Commute
+            | Self::Storm
+            | Self::Churn
+            | Self::Chat
+            | Self::Trade => None,
+        }
+    }
+
+    /// Returns whether clients do what the server must keep.
+    #[must_use]
+    pub const fn writes(self) -> bool {
+        match self {
+            Self::Errands | Self::Trade => true,
+            Self::Spread | Self::Plaza | Self::Commute | Self::Storm | Self::Churn | Self::Chat => {
+                false
             }
         }
     }
@@ -91,7 +127,7 @@ impl Scenario {
     #[must_use]
     pub const fn settings(self) -> &'static [&'static str] {
         match self {
-            Self::Commute => &["world.shard_width_m=256"],
+            Self::Commute | Self::Errands => &["world.shard_width_m=256"],
             Self::Spread
             | Self::Plaza
             | Self::Storm
@@ -195,6 +231,7 @@ impl Walker {
             }
             Scenario::Spread
             | Scenario::Plaza
+            | Scenario::Errands
             | Scenario::Storm
             | Scenario::Churn
             | Scenario::Chat

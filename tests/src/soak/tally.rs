@@ -55,6 +55,10 @@ pub struct Tally {
     pub refusals: u64,
     /// Milliseconds from the first frame of a tick anywhere until a client has taken in its own.
     pub state_age_ms: Spread,
+    /// Acts whose answers show that their actor was taken over a border.
+    pub crossings: u64,
+    /// Milliseconds of half a round trip, and from when a frame came until its client has taken it in.
+    pub one_way_ms: Spread,
     /// When the first frame of each of the last ticks came.
     firsts: VecDeque<(Tick, u64)>,
     /// Milliseconds from a request to its answer.

@@ -23,6 +23,9 @@ const CLAIMS_MAX: usize = 600_000;
 /// Ticks of one window in which updates are counted: two seconds at 20 Hz.
 pub const WINDOW_TICKS: u64 = 40;
 
+/// Ticks after which it is not known any more where somebody is.
+const NEAR_TICKS: u64 = 2;
+
 /// Ticks of movement in a window from which on its updates tell a rate.
 const MOVED_TICKS_MIN: u64 = 20;
 
@@ -69,6 +72,8 @@ pub struct Truth {
     bodies: BTreeMap<EntityId, usize>,
     /// By client, tick modulo [`TICKS_KEPT`].
     owns: Vec<Vec<Option<(Tick, Own)>>>,
+    /// By client, which body it drives, and where it was when.
+    newests: Vec<Option<(EntityId, Tick, Position)>>,
     claims: VecDeque<(Tick, usize, Claim)>,
     newest: Tick,
     verdicts: Verdicts,
@@ -82,6 +87,7 @@ impl Truth {
             hz: f64::from(hz.max(1)),
             bodies: BTreeMap::new(),
             owns: vec![vec![None; TICKS_KEPT as usize]; clients],
+            newests: vec![None; clients],
             claims: VecDeque::new(),
             newest: Tick(0),
             verdicts: Verdicts::default(),
@@ -91,6 +97,9 @@ impl Truth {
     /// Notes which body a client drives.
     pub fn drives(&mut self, client: usize, body: EntityId) {
         self.bodies.insert(body, client);
+        if let Some(newest) = self.newests.get_mut(client) {
+            *newest = Some((body, Tick(0), Position::default()));
+        }
     }
 
     /// Returns who drives a body, if one of the clients does.
@@ -105,6 +114,28 @@ impl Truth {
         if let Some(ring) = self.owns.get_mut(client) {
             ring[slot(tick)] = Some((tick, own));
         }
+        if let Some(Some((_, newest, at))) = self.newests.get_mut(client)
+            && *newest < tick
+        {
+            (*newest, *at) = (tick, own.at);
+        }
+    }
+
+    /// Returns the bodies within `reach_cm` of a client's own, the nearest so many, by the newest
+    /// that is known of each: that is of `tick`, at which the client is, or of one just before.
+    #[must_use]
+    pub fn near(&self, client: usize, tick: Tick, reach_cm: u32, count: usize) -> Vec<EntityId> {
+        let Some(&Some((own, _, here))) = self.newests.get(client) else { return Vec::new() };
+        let reach = u64::from(reach_cm).pow(2);
+        let mut near: Vec<(u64, EntityId)> = Vec::new();
+        for &(body, of, at) in self.newests.iter().flatten() {
+            let squared = here.ground_distance_squared(at);
+            if squared <= reach && body != own && tick.since(of) <= NEAR_TICKS {
+                near.push((squared, body));
+            }
+        }
+        near.sort_unstable();
+        near.into_iter().take(count).map(|(_, body)| body).collect()
     }
 
     /// Notes that a client was told where another's body was.
@@ -282,6 +313,19 @@ mod tests {
         truth.own(0, Tick(600), Own { at: Position::default(), sent_us: None });
         truth.judge();
         assert_eq!((truth.verdicts().checks, truth.verdicts().unknown), (0, 1));
+    }
+
+    #[test]
+    fn those_near_are_the_nearest_of_whom_something_is_known() {
+        let mut truth = Truth::new(4, 20);
+        for (client, x) in [0, 900, 300, 1_100].into_iter().enumerate() {
+            truth.drives(client, EntityId(10 + client as u64));
+            let own = Own { at: Position::new(x, 0, 0), sent_us: None };
+            truth.own(client, Tick(5), own);
+        }
+        assert_eq!(truth.near(0, Tick(6), 1_000, 9), [EntityId(12), EntityId(11)]);
+        assert_eq!(truth.near(0, Tick(6), 1_000, 1), [EntityId(12)]);
+        assert_eq!(truth.near(0, Tick(9), 1_000, 9), [], "they may have left");
     }
 
     #[test]

@@ -15,7 +15,7 @@ use protocol::limits::CHUNK_BYTES_MAX;
 use protocol::message::ServerMessage;
 use protocol::message::common::Audience;
 use protocol::message::server::{Being, Welcome};
-use protocol::rules::{Act, Args, KindId, Verb};
+use protocol::rules::KindId;
 use protocol::session::{Answer, Entry, Outcome, Prover, Session, SessionEvent};
 use protocol::units::{Position, Tick};
 use protocol::utterance::Utterance;
@@ -24,10 +24,13 @@ use server::io::batched::{Connection, RecvStream, SendStream};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
+use super::super::errand::{Errand, Well};
 use super::super::ledger::Deed;
+use super::super::nearby::{NEAR_CM, NEAREST_MAX};
 use super::super::observer::Observer;
 use super::super::picture::Picture;
 use super::super::scenario::{Scenario, Walker};
+use super::deeds::hear_of_errand;
 use super::{Crowd, OBSERVED, Order, Wish, asset};
 use crate::dice::Dice;
 
@@ -55,9 +58,6 @@ const UTTERED_INPUTS: u64 = 100;
 /// Inputs between two acts of a trader: two seconds at 20 Hz.
 const ACTED_INPUTS: u64 = 40;
 
-/// How near somebody or something must be to act on it, in centimetres: what the rules allow.
-const REACH_CM: u32 = 240;
-
 /// Bodies and things that a trader remembers in view.
 const NEIGHBOURS_MAX: usize = 256;
 
@@ -79,15 +79,17 @@ pub(super) struct Visitor {
     newest_input: u64,
     broke_us: Option<u64>,
     observer: Option<Observer>,
+    /// What it does in `errands`.
+    errand: Option<Errand>,
     /// Stays so far: tells frames of this one from those of the one before.
     stays: u32,
     stay: Option<Stay>,
 }
 
 /// What a connected client has at hand.
-struct Stay {
+pub(super) struct Stay {
     connection: Connection,
-    picture: Picture,
+    pub(super) picture: Picture,
     walker: Walker,
     dice: Dice,
     avatar: EntityId,
@@ -96,11 +98,11 @@ struct Stay {
     first: Option<Tick>,
     newest: Tick,
     inputs: u64,
-    client: usize,
+    pub(super) client: usize,
     /// Somebody or something in view: handle, id, which thing if it is no body, and where it is.
-    neighbours: Vec<(u16, EntityId, Option<KindId>, Position)>,
-    held: Vec<(EntityId, KindId)>,
-    shown: Vec<(EntityId, Position)>,
+    pub(super) neighbours: Vec<(u16, EntityId, Option<KindId>, Position)>,
+    pub(super) held: Vec<(EntityId, KindId)>,
+    pub(super) shown: Vec<(EntityId, Position)>,
     /// When unanswered requests were made; the session bounds how many there are.
     asked: BTreeMap<u32, u64>,
 }
@@ -123,6 +125,8 @@ pub(super) async fn visit(crowd: &Rc<Crowd>, client: usize) -> End {
     }
     let end = stay(crowd, client, &connection, streams).await;
     crowd.tally.borrow_mut().inside -= 1;
+    crowd.bodies.borrow_mut().left(client);
+    crowd.nearby.borrow_mut().left(client);
     visitor.borrow_mut().end();
     if let Some(watch) = &crowd.watch {
         watch.ended(client);
@@ -225,7 +229,8 @@ async fn stay(
 }
 
 impl Visitor {
-    pub(super) fn new(client: usize, identity: Identity) -> Self {
+    pub(super) fn new(client: usize, identity: Identity, (order, well): (&Order, &Well)) -> Self {
+        let runs_errands = order.scenario == Scenario::Errands;
         Self {
             client,
             identity: Arc::new(identity),
@@ -233,9 +238,15 @@ impl Visitor {
             newest_input: 0,
             broke_us: None,
             observer: None,
+            errand: runs_errands.then(|| Errand::new(client, order, well)),
             stays: 0,
             stay: None,
         }
+    }
+
+    /// Returns whether it is where the scenario wants it to be.
+    pub(super) fn is_ready(&self) -> bool {
+        self.errand.as_ref().is_none_or(Errand::is_ready)
     }
 
     /// Notes when the connection broke.
@@ -257,6 +268,7 @@ impl Visitor {
             tally.resume_s.add(now_us.saturating_sub(broke_us) as f64 / 1e6);
         }
         crowd.truth.borrow_mut().drives(self.client, welcome.avatar);
+        crowd.bodies.borrow_mut().entered(self.client, welcome.tick);
         if let Some(watch) = &crowd.watch {
             watch.begun(self.client, welcome);
         }
@@ -326,7 +338,7 @@ impl Visitor {
 
     /// Lets time pass for the session and notes what came; returns how the stay ended, if it did.
     fn converse(&mut self, crowd: &Crowd) -> Option<End> {
-        let Self { session: Some(session), stay: Some(stay), observer, .. } = self else {
+        let Self { session: Some(session), stay: Some(stay), observer, errand, .. } = self else {
             return Some(End::Wished);
         };
         session.tick(now_us());
@@ -334,7 +346,7 @@ impl Visitor {
             if let SessionEvent::Ended(outcome) = event {
                 return Some(self.ended(&outcome));
             }
-            note(&event, crowd, stay, observer.as_mut());
+            note(&event, crowd, stay, (observer.as_mut(), errand.as_mut()));
         }
         None
     }
@@ -419,10 +431,20 @@ impl Visitor {
         let mut truth = crowd.truth.borrow_mut();
         if let Some(own) = seen.own {
             truth.own(self.client, seen.tick, own);
+            crowd.bodies.borrow_mut().own(self.client, seen.tick);
         }
-        if crowd.checks(self.client, seen.tick.0) {
-            let age_us = now_us().saturating_sub(first_us);
+        let checks = crowd.checks(self.client, seen.tick.0);
+        let mut nearby = crowd.nearby.borrow_mut();
+        if seen.own.is_some() && (checks || nearby.waits(self.client)) {
+            let near = truth.near(self.client, seen.tick, NEAR_CM, NEAREST_MAX);
+            nearby.look(self.client, (seen.tick, at_us), near, |body| stay.picture.sees(body));
+        }
+        if checks {
+            let now_us = now_us();
+            let age_us = now_us.saturating_sub(first_us);
             tally.state_age_ms.add(age_us as f64 / 1_000.0);
+            let one_way_us = (round_trip_us / 2).saturating_add(now_us.saturating_sub(at_us));
+            tally.one_way_ms.add(one_way_us as f64 / 1_000.0);
             for &(body, at) in stay.shown.iter().filter(|(body, _)| *body != stay.avatar) {
                 if let Some(driver) = truth.driver(body) {
                     truth.told(driver, seen.tick, at, at_us);
@@ -444,9 +466,14 @@ impl Visitor {
         let Some(stay) = &mut self.stay else { return };
         let mut datagram = Vec::new();
         let (picture, walker) = (&mut stay.picture, &mut stay.walker);
+        let errand = &mut self.errand;
+        let mut steer = |here| match errand {
+            Some(errand) => errand.input(here),
+            None => walker.input(here),
+        };
         let is_made = match &mut self.observer {
             Some(observer) => {
-                let input = walker.input(observer.here());
+                let input = steer(observer.here());
                 let made = observer.input(input, at_us, &mut datagram);
                 if made.is_some() {
                     picture.note_sent(input, at_us);
@@ -456,7 +483,7 @@ impl Visitor {
                 }
                 made.is_some()
             }
-            None => picture.input(at_us, |here| walker.input(here), &mut datagram),
+            None => picture.input(at_us, steer, &mut datagram),
         };
         if !is_made {
             return;
@@ -478,9 +505,12 @@ impl Visitor {
 
     /// Says or does what the scenario has now; returns whether there is something to carry.
     fn ask(&mut self, crowd: &Crowd, at_us: u64) -> bool {
-        let (Some(session), Some(stay)) = (&mut self.session, &mut self.stay) else { return false };
+        let Self { session: Some(session), stay: Some(stay), errand, .. } = self else {
+            return false;
+        };
         let phase = stay.inputs.wrapping_add(self.client as u64 * 7);
-        let may_act = crowd.watch.as_ref().is_none_or(|watch| watch.may_act());
+        let may_act =
+            !crowd.is_resting.get() && crowd.watch.as_ref().is_none_or(|watch| watch.may_act());
         let asked = match crowd.order.scenario {
             Scenario::Chat if phase.is_multiple_of(UTTERED_INPUTS) => {
                 let words = format!("This is {} speaking, {}.", self.client, stay.inputs);
@@ -497,9 +527,14 @@ impl Visitor {
                 }),
                 None => Ok(None),
             },
+            Scenario::Errands if may_act => match errand {
+                Some(errand) => stay.run_errand(errand, crowd, session, at_us),
+                None => Ok(None),
+            },
             Scenario::Spread
             | Scenario::Plaza
             | Scenario::Commute
+            | Scenario::Errands
             | Scenario::Storm
             | Scenario::Churn
             | Scenario::Chat
@@ -525,40 +560,20 @@ impl Visitor {
     }
 }
 
-impl Stay {
-    fn follow_neighbours(&mut self) {
-        for &(entity, now) in &self.shown {
-            if let Some((.., at)) = self.neighbours.iter_mut().find(|(_, id, ..)| *id == entity) {
-                *at = now;
-            }
-        }
-    }
-
-    /// Returns what a trader does next, gives what it holds or takes what lies there, with the kind
-    /// of the thing and to whom it is given.
-    fn deed(&mut self) -> Option<(Act, KindId, Option<EntityId>)> {
-        let here = self.picture.here();
-        let wants_body = !self.held.is_empty();
-        let near = self.neighbours.iter().filter(|(_, _, thing, _)| thing.is_none() == wants_body);
-        let near = near.filter(|(_, _, _, at)| here.is_within(*at, REACH_CM));
-        let &(_, target, lies, _) =
-            near.min_by_key(|(_, _, _, at)| here.ground_distance_squared(*at))?;
-        match self.held.first() {
-            Some(&(thing, kind)) => {
-                let act = Act::on(Verb::Give, target).with(Args::Moved { thing, count: 1 });
-                Some((act, kind, Some(target)))
-            }
-            None => Some((Act::on(Verb::Take, target).with(Args::Count(1)), lies?, None)),
-        }
-    }
-}
-
 /// Notes what the server said.
-fn note(event: &SessionEvent, crowd: &Crowd, stay: &mut Stay, observer: Option<&mut Observer>) {
+fn note(
+    event: &SessionEvent,
+    crowd: &Crowd,
+    stay: &mut Stay,
+    (observer, mut errand): (Option<&mut Observer>, Option<&mut Errand>),
+) {
     match event {
         SessionEvent::Said(message) => {
             if let Some(observer) = observer {
                 observer.hear(message);
+            }
+            if let Some(errand) = &mut errand {
+                hear_of_errand(message, errand);
             }
             hear(message, crowd, stay);
         }
@@ -567,6 +582,10 @@ fn note(event: &SessionEvent, crowd: &Crowd, stay: &mut Stay, observer: Option<&
                 watch.answered(stay.client, *request, answer);
             }
             let mut tally = crowd.tally.borrow_mut();
+            if let Some(errand) = errand {
+                let is_done = matches!(answer, Answer::Done { .. });
+                tally.crossings += u64::from(errand.answered(*request, is_done));
+            }
             match answer {
                 Answer::Done { .. } => tally.done += 1,
                 Answer::Refused(_) | Answer::Unknown => tally.refusals += 1,
@@ -586,6 +605,11 @@ fn hear(message: &ServerMessage, crowd: &Crowd, stay: &mut Stay) {
     match message {
         ServerMessage::Announce(announce) => {
             crowd.tally.borrow_mut().twice += stay.picture.announce(announce) as u64;
+            let mut nearby = crowd.nearby.borrow_mut();
+            if nearby.waits(stay.client) {
+                let at_us = now_us();
+                announce.appear.iter().for_each(|it| nearby.heard(stay.client, it.entity, at_us));
+            }
             if crowd.order.scenario == Scenario::Trade {
                 stay.neighbours.retain(|(handle, ..)| !announce.vanish.contains(handle));
                 for appear in &announce.appear {

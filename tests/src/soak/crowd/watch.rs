@@ -12,11 +12,13 @@ use protocol::message::common::Lending;
 use protocol::message::server::Welcome;
 use protocol::rules::{KindId, Thing};
 use protocol::session::{Answer, BadRequest, Session};
+use serde_json::json;
 use server::io::clock::unix_s;
 use tokio::time::sleep;
 
 use super::super::ledger::{Deed, Ledger, Told, Verdict};
-use super::Crowd;
+use super::super::report::Report;
+use super::{Crowd, Wish};
 use crate::dice::Dice;
 
 /// Inputs between two lendings of a client: four seconds at 20 Hz.
@@ -49,9 +51,33 @@ enum Phase {
     Looking,
 }
 
+/// What was found at the end of what the server had acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// Clients that were inside.
+    pub inside: u64,
+    /// What was found of those who came back and were told what they hold.
+    pub verdict: Verdict,
+}
+
+impl Kept {
+    /// Writes it into a report, if everybody was looked at; of `acknowledged` acts.
+    pub fn fill(&self, report: &mut Report, acknowledged: u64) {
+        let Verdict { looked_at, lost, doubled } = self.verdict;
+        if self.inside <= looked_at && 0 < acknowledged {
+            report.set("writes_lost", Some(lost as f64));
+        }
+        report.more.insert("writes_acknowledged".into(), json!(acknowledged));
+        report.more.insert("writes_doubled".into(), json!(doubled));
+        report.more.insert("writes_looked_at".into(), json!(looked_at));
+    }
+}
+
 /// What is watched of all clients.
 #[derive(Debug)]
 pub(super) struct Watch {
+    /// Whether clients lend their avatars.
+    lends: bool,
     phase: Cell<Phase>,
     ledger: RefCell<Ledger>,
     told: RefCell<Vec<Telling>>,
@@ -81,9 +107,12 @@ pub struct Back {
 }
 
 impl Watch {
-    pub(super) fn new(clients: usize) -> Self {
+    /// Returns what is watched of so many clients, none of whom has anything; if the server is killed
+    /// nobody acts before it is said, and everybody lends, too.
+    pub(super) fn new(clients: usize, is_killed: bool) -> Self {
         Self {
-            phase: Cell::default(),
+            lends: is_killed,
+            phase: Cell::new(if is_killed { Phase::Still } else { Phase::Acting }),
             ledger: RefCell::new(Ledger::new(clients)),
             told: RefCell::new(vec![Telling::default(); clients]),
             away: RefCell::new(vec![false; clients]),
@@ -165,7 +194,7 @@ impl Watch {
                 told.probe = Some(session.lend(lending(avatar, PROBE), at_us)?);
                 Ok(told.probe)
             }
-            Phase::Acting if phase.is_multiple_of(LENT_INPUTS) => {
+            Phase::Acting if self.lends && phase.is_multiple_of(LENT_INPUTS) => {
                 let to = PersonId(FIRST + dice.below(LENT_MAX));
                 let is_lent = self.ledger.borrow().lends_to(client).any(|lent| lent == to);
                 let (request, deed) = if is_lent {
@@ -240,6 +269,22 @@ impl Crowd {
         let verdict = watch.ledger.borrow_mut().check(&told);
         watch.phase.set(Phase::Acting);
         verdict
+    }
+
+    /// Lets everybody break off at the end and go on with their stays, and holds what they are told
+    /// then against what was acknowledged; nothing without a watch, or if somebody did not come back.
+    pub async fn look_back(self: &Rc<Self>, patience: Duration) -> Option<Kept> {
+        let watch = self.watch.as_ref()?;
+        for (client, wake) in self.wake.iter().enumerate() {
+            // It is away until its next stay has begun.
+            watch.away.borrow_mut()[client] = self.connections.borrow()[client].is_some();
+            self.wishes.borrow_mut()[client] = Wish::Break;
+            wake.notify_one();
+        }
+        let inside = watch.away.borrow().iter().filter(|away| **away).count() as u64;
+        self.come_back(patience).await;
+        let verdict = self.settle(patience).await;
+        Some(Kept { inside, verdict })
     }
 
     /// Returns how many acts were acknowledged so far.
