@@ -9,13 +9,14 @@
 //! - [`ledger`]: what was acknowledged to whom; [`fall`]: a server that is killed, in numbers;
 //!   [`killer`]: kills it and looks what everybody still has.
 //! - [`host`]: the server under load and its numbers; [`floor`]: what the machine itself costs.
-//! - [`report`], [`page`]: the result as JSON, CSV and HTML; [`merge`]: one of several.
+//! - [`figures`], [`report`], [`page`]: the result as JSON, CSV and HTML; [`merge`]: one of several.
 
 pub mod bodies;
 pub mod crowd;
 pub mod division;
 pub mod errand;
 pub mod fall;
+pub mod figures;
 pub mod floor;
 pub mod host;
 pub mod killer;
