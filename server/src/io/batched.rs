@@ -98,8 +98,10 @@ struct Slot {
     serial: u64,
     connection: quinn_proto::Connection,
     is_dirty: bool,
-    /// Whether it is dirty for more than packets that came.
+    /// Whether it is dirty for more than packets that came and datagrams to send.
     is_asked: bool,
+    /// Whether it was given a datagram to send.
+    is_posted: bool,
     /// How often in a row there was nothing to say to a packet that came.
     silences: u8,
     is_connected: bool,
@@ -278,6 +280,7 @@ impl Shared {
             connection,
             is_dirty: false,
             is_asked: false,
+            is_posted: false,
             silences: 0,
             is_connected: false,
             end: Arc::clone(&end),
@@ -342,7 +345,7 @@ impl Core {
     /// Gives a connection a datagram to send, unless it has gone; a full buffer drops the oldest.
     fn hand_over(&mut self, key: (usize, u64), datagram: Bytes) -> bool {
         let Some(slot) = self.slot(key) else { return false };
-        slot.is_asked = true;
+        slot.is_posted = true;
         // One that does not fit the way any more, or that the peer does not want, is lost on it.
         slot.connection.datagrams().send(datagram, true).unwrap_or_default();
         true

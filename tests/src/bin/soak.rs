@@ -20,13 +20,12 @@ use tests::soak::crowd::{Crowd, Order};
 use tests::soak::division::Divider;
 use tests::soak::fall::Falls;
 use tests::soak::figures::{Mark, fill_crossings, fill_server, fill_traffic, fill_truth};
-use tests::soak::host::{Counters, Host, continued, cpu_us, processor, taskset};
+use tests::soak::host::{Host, continued, cpu_us, processor, taskset};
 use tests::soak::killer::kill_again_and_again;
 use tests::soak::merge::merge;
 use tests::soak::report::{Report, compare, unmet};
 use tests::soak::scenario::Scenario;
-use tests::soak::tally::{Second, Tally};
-use tests::soak::truth::Verdicts;
+use tests::soak::tally::Second;
 use tests::soak::{floor, page};
 
 #[global_allocator]

@@ -67,7 +67,7 @@ pub struct NoScenario(String);
 
 impl Scenario {
     /// Every scenario with its name.
-    pub const ALL: [(Self, &'static str); 8] = [
+    pub const ALL: [(Self, &'static str); 9] = [
         (Self::Spread, "spread"),
         (Self::Plaza, "plaza"),
         (Self::Commute, "commute"),
@@ -108,7 +108,8 @@ impl Scenario {
             | Self::Storm
             | Self::Churn
             | Self::Chat
-            | Self::Trade => None,
+            | Self::Trade
+            | Self::Asset => None,
         }
     }
 
@@ -117,9 +118,13 @@ impl Scenario {
     pub const fn writes(self) -> bool {
         match self {
             Self::Errands | Self::Trade => true,
-            Self::Spread | Self::Plaza | Self::Commute | Self::Storm | Self::Churn | Self::Chat => {
-                false
-            }
+            Self::Spread
+            | Self::Plaza
+            | Self::Commute
+            | Self::Storm
+            | Self::Churn
+            | Self::Chat
+            | Self::Asset => false,
         }
     }
 

@@ -105,12 +105,12 @@ impl Driver {
     fn turn(&mut self) -> Next {
         let shared = Arc::clone(&self.shared);
         let mut core = shared.lock();
-        let now = clock::instant();
         if !self.say_what_was_blocked() {
             // Nothing is read while nothing can be said: what there is to say would pile up.
             return Next::Wait;
         }
-        let (packets, may_hold_more) = self.receive(&mut core, now);
+        let (packets, may_hold_more) = self.receive(&mut core);
+        let now = clock::instant();
         core.let_time_pass(now);
         if !self.speak(&mut core, now) {
             return Next::Wait;
@@ -160,7 +160,7 @@ impl Driver {
     }
 
     /// Reads packets; returns how many, and whether there may be more.
-    fn receive(&mut self, core: &mut Core, now: Instant) -> (usize, bool) {
+    fn receive(&mut self, core: &mut Core) -> (usize, bool) {
         let mut packets = 0;
         for _ in 0..READS_MAX {
             let mut metas = [RecvMeta::default(); BATCH_SIZE];
@@ -185,7 +185,8 @@ impl Driver {
             for (buffer, meta) in buffers.iter().zip(&metas).take(reads) {
                 let bytes = buffer.get(..meta.len).unwrap_or_default();
                 for packet in bytes.chunks(meta.stride.max(1)) {
-                    core.take(packet, meta, now);
+                    // A moment of its own: how soon connections are disowned again is told by it.
+                    core.take(packet, meta, clock::instant());
                     packets += 1;
                 }
             }
@@ -241,9 +242,14 @@ impl Driver {
             packets += 1;
         }
         self.packet = packet;
-        if !std::mem::take(&mut slot.is_asked) {
-            let is_silent = is_done && packets == 0;
-            slot.silences = if is_silent { slot.silences.saturating_add(1) } else { 0 };
+        let is_asked = std::mem::take(&mut slot.is_asked);
+        if !std::mem::take(&mut slot.is_posted) {
+            if 0 < packets {
+                // There is more under way than datagrams, and answers to it let it go on.
+                slot.silences = 0;
+            } else if !is_asked && is_done {
+                slot.silences = slot.silences.saturating_add(1);
+            }
         }
         core.remind(index);
         if !is_done {
@@ -302,8 +308,9 @@ impl Core {
             Some(DatagramEvent::ConnectionEvent(ConnectionHandle(index), event)) => {
                 let Some(Some(slot)) = self.slots.get_mut(index) else { return };
                 slot.connection.handle_event(event);
-                let silences = slot.silences;
-                if self.tell(index) || silences < SILENCES {
+                // Whoever has more to write waits for nothing but such packets.
+                let is_eager = slot.silences < SILENCES || !slot.waiting.writing.is_empty();
+                if self.tell(index) || is_eager {
                     self.line_up(index);
                 } else {
                     self.remind(index);

@@ -405,7 +405,8 @@ impl Visitor {
             let round_trip_us = stay.connection.round_trip().as_micros();
             stay.round_trip_us = u64::try_from(round_trip_us).ok().map(|found| (found, at_us));
         }
-        let times = (at_us, stay.round_trip_us.map_or(u64::MAX, |(found, _)| found));
+        let round_trip_us = stay.round_trip_us.map_or(u64::MAX, |(found, _)| found);
+        let times = (at_us, round_trip_us);
         let mut tally = crowd.tally.borrow_mut();
         let Ok(seen) = stay.picture.frame(bytes, times, &mut stay.shown) else {
             tally.bad_frames += 1;
