@@ -35,6 +35,9 @@ const PACKETS_MAX: usize = 8;
 /// for an answer to it there is a timer, and what is said every tick takes it along.
 pub(super) const SILENCES: u8 = 4;
 
+/// Bytes of a packet that says more than what has arrived.
+const LONG: usize = 512;
+
 /// Packets in one turn from which on they come thick and fast.
 const DENSE: usize = 4;
 
@@ -227,7 +230,7 @@ impl Driver {
         let mut packet = std::mem::take(&mut self.packet);
         let mut is_taken = true;
         let mut is_done = false;
-        let mut packets = 0;
+        let (mut packets, mut longest) = (0, 0);
         while packets < PACKETS_MAX {
             packet.clear();
             let Some(transmit) = slot.connection.poll_transmit(now, 1, &mut packet) else {
@@ -240,14 +243,15 @@ impl Driver {
                 break;
             }
             packets += 1;
+            longest = longest.max(transmit.size);
         }
         self.packet = packet;
         let is_asked = std::mem::take(&mut slot.is_asked);
         if !std::mem::take(&mut slot.is_posted) {
-            if 0 < packets {
-                // There is more under way than datagrams, and answers to it let it go on.
+            if LONG <= longest || 0 < packets && !is_asked {
+                // Streams have more under way, and answers to it let them go on.
                 slot.silences = 0;
-            } else if !is_asked && is_done {
+            } else if packets == 0 && !is_asked {
                 slot.silences = slot.silences.saturating_add(1);
             }
         }
