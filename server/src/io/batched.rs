@@ -104,6 +104,9 @@ struct Slot {
     is_posted: bool,
     /// How often in a row there was nothing to say to a packet that came.
     silences: u8,
+    /// Until when, in microseconds since the endpoint began, what came may stay without its turn to
+    /// speak.
+    unsaid_us: u64,
     is_connected: bool,
     end: End,
     sink: Option<Sink>,
@@ -282,6 +285,7 @@ impl Shared {
             is_asked: false,
             is_posted: false,
             silences: 0,
+            unsaid_us: NEVER,
             is_connected: false,
             end: Arc::clone(&end),
             sink: None,

@@ -32,8 +32,11 @@ const SPEAKERS_MAX: usize = 128;
 const PACKETS_MAX: usize = 8;
 
 /// Packets in a row to which there was nothing to say, after which the next waits for more to say:
-/// for an answer to it there is a timer, and what is said every tick takes it along.
+/// what is said every tick takes the answer to it along.
 pub(super) const SILENCES: u8 = 4;
+
+/// Microseconds for which it waits at most: somewhat more than QUIC lets acknowledgements wait.
+const REST_US: u64 = 30_000;
 
 /// Bytes of a packet that says more than what has arrived.
 const LONG: usize = 512;
@@ -246,6 +249,7 @@ impl Driver {
             longest = longest.max(transmit.size);
         }
         self.packet = packet;
+        slot.unsaid_us = NEVER;
         let is_asked = std::mem::take(&mut slot.is_asked);
         if !std::mem::take(&mut slot.is_posted) {
             if LONG <= longest || 0 < packets && !is_asked {
@@ -317,7 +321,7 @@ impl Core {
                 if self.tell(index) || is_eager {
                     self.line_up(index);
                 } else {
-                    self.remind(index);
+                    self.let_rest(index, now);
                 }
             }
             Some(DatagramEvent::NewConnection(newcomer)) => self.welcome(newcomer),
@@ -343,11 +347,21 @@ impl Core {
         None
     }
 
+    /// Leaves what came for the next time the connection speaks, but not for long: not all that QUIC
+    /// wants to be answered has a timer.
+    fn let_rest(&mut self, index: usize, now: Instant) {
+        let until_us = self.micros(now).saturating_add(REST_US);
+        if let Some(Some(slot)) = self.slots.get_mut(index) {
+            slot.unsaid_us = slot.unsaid_us.min(until_us);
+        }
+        self.remind(index);
+    }
+
     /// Notes when a connection wants to be looked at again.
     fn remind(&mut self, index: usize) {
         let Some(Some(slot)) = self.slots.get_mut(index) else { return };
-        let due = slot.connection.poll_timeout();
-        let due = due.map_or(NEVER, |due| self.micros(due));
+        let (due, unsaid_us) = (slot.connection.poll_timeout(), slot.unsaid_us);
+        let due = due.map_or(NEVER, |due| self.micros(due)).min(unsaid_us);
         self.deadlines[index] = due;
         self.next_deadline = self.next_deadline.min(due);
     }
