@@ -115,7 +115,7 @@ pub async fn open_as(destination: &Destination, alpn: &[u8]) -> Result<Opened, O
         Some(_) | None => None,
     };
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let pinned = destination.server_key.or(remembered.as_ref().map(|known| known.key));
+    let pinned = destination.server_key.or_else(|| remembered.as_ref().map(|known| known.key));
     let verifier = PinnedVerifier::new(pinned, provider.clone());
     let mut endpoint = Endpoint::client(unspecified(address))?;
     endpoint.set_default_client_config(client_config(
