@@ -191,7 +191,7 @@ impl Driver {
             for (buffer, meta) in buffers.iter().zip(&metas).take(reads) {
                 let bytes = buffer.get(..meta.len).unwrap_or_default();
                 for packet in bytes.chunks(meta.stride.max(1)) {
-                    // A moment of its own: how soon connections are disowned again is told by it.
+                    // A moment of its own, since round trips are measured by it.
                     core.take(packet, meta, clock::instant());
                     packets += 1;
                 }
