@@ -108,14 +108,15 @@ struct Run {
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(5..=60))]
     hz: u16,
     /// Clients that come in a second
-    #[arg(long, default_value_t = 50.0)]
+    #[arg(long, default_value_t = 50.0, allow_negative_numbers = true, value_parser = positive)]
     ramp: f64,
     /// How often a second a client of `errands` acts
-    #[arg(long, default_value_t = 2.0)]
+    #[arg(long, default_value_t = 2.0, allow_negative_numbers = true, value_parser = positive)]
     acts: f64,
     /// Seconds between two changes of the world's regions, which are split, moved to another process
     /// and merged; without it they stay as they are
-    #[arg(long, value_name = "S", conflicts_with_all = ["connect", "kill_every"])]
+    #[arg(long, value_name = "S", conflicts_with_all = ["connect", "kill_every"],
+          allow_negative_numbers = true, value_parser = positive)]
     divide: Option<f64>,
     /// What everything random grows from
     #[arg(long, default_value_t = 1)]
@@ -152,6 +153,33 @@ struct Run {
     report: PathBuf,
 }
 
+/// Reads a number of something that there must be some of.
+fn positive(text: &str) -> Result<f64, String> {
+    let number = text.parse::<f64>().map_err(|error| error.to_string())?;
+    let is_positive = number.is_finite() && 0.0 < number;
+    is_positive.then_some(number).ok_or_else(|| format!("{number} is not above 0"))
+}
+
+/// Says what cannot come of a run before minutes are spent.
+fn check(run: &Run) -> Result<()> {
+    unmet(run.fail_if.as_deref().unwrap_or(""), &Report::default())?;
+    if let Some(every_s) = run.kill_every.filter(|&every_s| run.seconds < every_s) {
+        bail!(
+            "--kill-every {every_s} never comes in a run of {} seconds; make --seconds at least as \
+             long",
+            run.seconds
+        );
+    }
+    if run.connect.is_some() && run.scenario.rules().is_some() {
+        bail!(
+            "`{}` needs a world with rules of its own, so leave out --connect: a server is started \
+             for it",
+            run.scenario
+        );
+    }
+    Ok(())
+}
+
 fn main() -> Result<std::process::ExitCode> {
     tracing_subscriber::fmt()
         .with_max_level(tracing::Level::ERROR)
@@ -167,8 +195,7 @@ fn main() -> Result<std::process::ExitCode> {
         }
         None => {}
     }
-    // A condition that cannot be read is said before minutes are spent.
-    unmet(cli.run.fail_if.as_deref().unwrap_or(""), &Report::default())?;
+    check(&cli.run)?;
     let report = soak(&cli.run)?;
     let files = write_report(&report, &cli.run.report)?;
     say(&summary(&report, &files))?;
@@ -359,6 +386,7 @@ async fn drive(
         ("in_view_hz", &verdicts.in_view_hz),
         ("late_ms", &tally.late_ms),
         ("state_age_ms", &tally.state_age_ms),
+        ("one_way_ms", &tally.one_way_ms),
         ("input_to_seen_ms", &verdicts.input_to_seen_ms),
         ("display_delay_ms", &tally.display_delay_ms),
         ("position_error_m", &verdicts.position_error_m),

@@ -101,6 +101,7 @@ impl Bodies {
         report.set("handoffs_lost", Some(lost));
         report.set("handoffs_duplicated", Some(twice as f64 + in_two));
         report.set("appear_ms_p99", nearby.appear_ms().percentile(99));
+        report.spreads.insert("appear_ms".into(), nearby.appear_ms().clone());
         let hz = report.run.get("hz").and_then(Value::as_f64).unwrap_or(1.0);
         let more = &mut report.more;
         more.insert("own_gap_ms_max".into(), json!(self.gap_ticks_max as f64 * 1_000.0 / hz));

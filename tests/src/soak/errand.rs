@@ -14,7 +14,7 @@ use protocol::rules::{Act, Args, KindId, RuleBook, Thing, Verb};
 use protocol::units::{Position, Yaw};
 
 use super::crowd::Order;
-use super::ledger::Deed as Kept;
+use super::ledger::Deed;
 use super::scenario::BORDER_CM;
 
 /// The rules of the world in which errands are run.
@@ -91,7 +91,7 @@ impl Post {
 
 /// What is done with a slate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Deed {
+pub enum Step {
     /// Taking one from the well.
     Fetch,
     /// Laying it down at this side.
@@ -115,8 +115,7 @@ pub struct Errand {
     slates: Option<[EntityId; 2]>,
     lies: [bool; 2],
     shift_cm: i32,
-    asked: Option<(u32, Deed, u64)>,
-    next: Option<Deed>,
+    asked: Option<(u32, Step, u64)>,
     acts: u64,
     side: Option<usize>,
     is_turned: bool,
@@ -144,7 +143,6 @@ impl Errand {
             lies: [false; 2],
             shift_cm: 0,
             asked: None,
-            next: None,
             acts: 0,
             side: None,
             is_turned: false,
@@ -199,26 +197,23 @@ impl Errand {
         }
     }
 
-    /// Returns what the client asks for now at `here`, if anything; then [`Self::asked`] must be
-    /// called.
-    pub fn act(&mut self, here: Position, now_us: u64) -> Option<Act> {
+    /// Returns what the client does now at `here`, if anything, and the act to ask for.
+    pub fn act(&mut self, here: Position, now_us: u64) -> Option<(Step, Act)> {
         if self.asked.is_some_and(|(.., at_us)| now_us.saturating_sub(at_us) < PATIENCE_US) {
             return None;
         }
         let Some(slates) = self.slates else {
             let well =
                 self.well.get().filter(|_| here.is_within(Position::default(), AT_WELL_CM))?;
-            self.next = Some(Deed::Fetch);
-            return Some(Act::on(Verb::Gather, well));
+            return Some((Step::Fetch, Act::on(Verb::Gather, well)));
         };
         if let Some(side) = (0..2).find(|&side| self.held.contains(&slates[side])) {
             if !here.is_within(self.post.at, AT_POST_CM) {
                 return None;
             }
-            self.next = Some(Deed::Lay(side));
             let at = self.post.spot(side, self.shift_cm);
             let spot = Args::Spot { count: 1, at: Position { y: here.y, ..at }, yaw: Yaw::NORTH };
-            return Some(Act::on(Verb::Drop, slates[side]).with(spot));
+            return Some((Step::Lay(side), Act::on(Verb::Drop, slates[side]).with(spot)));
         }
         if !self.is_ready() || now_us < self.due_us {
             return None;
@@ -226,41 +221,39 @@ impl Errand {
         self.due_us = (self.due_us + self.period_us).max(now_us.saturating_sub(self.period_us));
         self.acts += 1;
         let side = self.side.map_or(0, |side| 1 - side);
-        let (deed, verb) = if self.acts.is_multiple_of(LIFTED) {
-            (Deed::Lift(side), Verb::Take)
+        let (step, verb) = if self.acts.is_multiple_of(LIFTED) {
+            (Step::Lift(side), Verb::Take)
         } else {
-            (Deed::Read(side), Verb::Read)
+            (Step::Read(side), Verb::Read)
         };
-        self.next = Some(deed);
-        Some(Act::on(verb, slates[side]))
+        Some((step, Act::on(verb, slates[side])))
     }
 
-    /// Notes the number under which the act was asked for; returns what the server must keep of it.
-    pub fn asked(&mut self, request: u32, now_us: u64) -> Option<Kept> {
-        let deed = self.next.take()?;
-        self.asked = Some((request, deed, now_us));
-        match deed {
-            Deed::Fetch | Deed::Lift(_) => Some(Kept::Take(self.kinds[1])),
-            Deed::Lay(_) => Some(Kept::Give(self.kinds[1], None)),
-            Deed::Read(_) => None,
+    /// Notes the number under which a step was asked for; returns what the server must keep of it.
+    pub fn asked(&mut self, step: Step, request: u32, now_us: u64) -> Option<Deed> {
+        self.asked = Some((request, step, now_us));
+        match step {
+            Step::Fetch | Step::Lift(_) => Some(Deed::Take(self.kinds[1])),
+            Step::Lay(_) => Some(Deed::Give(self.kinds[1], None)),
+            Step::Read(_) => None,
         }
     }
 
     /// Notes an answer; returns whether it shows that the client was taken over a border.
     pub fn answered(&mut self, request: u32, is_done: bool) -> bool {
-        let Some((_, deed, _)) = self.asked.take_if(|(asked, ..)| *asked == request) else {
+        let Some((_, step, _)) = self.asked.take_if(|(asked, ..)| *asked == request) else {
             return false;
         };
-        match (deed, is_done) {
-            (Deed::Lay(side), true) => self.lies[side] = true,
-            (Deed::Lay(_), false) => self.shift_cm = -self.shift_cm + SHIFT_CM,
-            (Deed::Read(side) | Deed::Lift(side), true) => {
-                if deed == Deed::Lift(side) {
+        match (step, is_done) {
+            (Step::Lay(side), true) => self.lies[side] = true,
+            (Step::Lay(_), false) => self.shift_cm = -self.shift_cm + SHIFT_CM,
+            (Step::Read(side) | Step::Lift(side), true) => {
+                if step == Step::Lift(side) {
                     self.lies[side] = false;
                 }
                 return self.side.replace(side).is_some_and(|before| before != side);
             }
-            (Deed::Fetch, _) | (Deed::Read(_) | Deed::Lift(_), false) => {}
+            (Step::Fetch, _) | (Step::Read(_) | Step::Lift(_), false) => {}
         }
         false
     }
@@ -317,11 +310,11 @@ mod tests {
         let mut ask = |errand: &mut Errand, here, is_done| {
             now_us += 100_000;
             let act = errand.act(here, now_us);
-            let has_crossed = act.is_some() && {
-                errand.asked(7, now_us);
+            let has_crossed = act.as_ref().is_some_and(|(step, _)| {
+                errand.asked(*step, 7, now_us);
                 errand.answered(7, is_done)
-            };
-            (act.map(|act| act.verb), has_crossed)
+            });
+            (act.map(|(_, act)| act.verb), has_crossed)
         };
         assert_eq!(ask(&mut errand, middle, true), (Some(Verb::Gather), false));
         errand.holds(&[slate(5, &errand), slate(6, &errand)]);
@@ -349,8 +342,8 @@ mod tests {
     fn one_act_waits_for_the_other() {
         let mut errand = errand();
         errand.saw(WELL, errand.kinds[0]);
-        assert!(errand.act(Position::default(), 0).is_some());
-        errand.asked(1, 0);
+        let (step, _) = errand.act(Position::default(), 0).expect("an act");
+        errand.asked(step, 1, 0);
         assert!(errand.act(Position::default(), PATIENCE_US - 1).is_none());
         assert!(!errand.answered(2, true), "that is another request");
         assert!(errand.act(Position::default(), PATIENCE_US - 1).is_none());

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Map, Value, json};
 
 use super::report::Report;
@@ -43,6 +43,8 @@ const RULES: &[(&str, Rule)] = &[
     ("load_late_ms_p99", Rule::Percentile("late_ms", 99)),
     ("floor_us_per_client_tick", Rule::Mean),
     ("state_age_ms_p99", Rule::Percentile("state_age_ms", 99)),
+    ("appear_ms_p99", Rule::Percentile("appear_ms", 99)),
+    ("one_way_ms_p99", Rule::Percentile("one_way_ms", 99)),
     ("input_to_seen_ms_p99", Rule::Percentile("input_to_seen_ms", 99)),
     ("display_delay_ms_p95", Rule::Percentile("display_delay_ms", 95)),
     ("position_error_m_p95", Rule::Percentile("position_error_m", 95)),
@@ -52,6 +54,7 @@ const RULES: &[(&str, Rule)] = &[
     ("bytes_per_changed_entity", Rule::Share("frame_bytes", "states")),
     ("joins_per_s", Rule::Sum),
     ("handoffs_done", Rule::Server),
+    ("handoffs_lost", Rule::Sum),
     ("handoffs_duplicated", Rule::Sum),
     ("resume_s", Rule::Percentile("resume_s", 99)),
     ("assets_fetched", Rule::Sum),
@@ -88,9 +91,20 @@ const COUNTS: &[&str] = &[
 /// Returns the report of all `parts`, each with what it is called.
 ///
 /// # Errors
-/// When one is no report of a soak, or carries a spread that cannot be read.
+/// When one is no report of a soak, or carries a spread that cannot be read, or two had the same
+/// clients.
 pub fn merge(parts: &[(String, Value)]) -> Result<Report> {
     ensure!(parts.len() > 1, "there is nothing to merge: name two reports or more");
+    let mut of_seed = BTreeMap::new();
+    for (name, part) in parts {
+        let Some(seed) = part["run"]["seed"].as_u64() else { continue };
+        if let Some(other) = of_seed.insert(seed, name) {
+            bail!(
+                "{other} and {name} are both of seed {seed}, so of the same clients; give each \
+                 generator a --seed of its own"
+            );
+        }
+    }
     let mut report = Report { run: described(parts)?, ..Report::default() };
     for (name, part) in parts {
         let carried = part["spreads"].as_object();
@@ -257,9 +271,9 @@ mod tests {
 
     #[test]
     fn one_that_is_merged_can_be_merged_again() {
-        let two = merged(&[part(1, &[1.0; 10], (1, 1)), part(1, &[2.0; 10], (1, 1))]);
+        let two = merged(&[part(1, &[1.0; 10], (1, 1)), part(3, &[2.0; 10], (1, 1))]);
         let three = merged(&[two.expect("two"), part(2, &[3.0; 80], (1, 1))]).expect("three");
-        assert_eq!(three["clients_held"], json!(4.0));
+        assert_eq!(three["clients_held"], json!(6.0));
         let late_ms = three["load_late_ms_p99"].as_f64().expect("a percentile");
         assert!((2.97..=3.03).contains(&late_ms), "{late_ms}");
     }
@@ -267,9 +281,11 @@ mod tests {
     #[test]
     fn what_is_no_report_is_said_to_be_none() {
         assert!(merged(&[part(1, &[], (1, 1))]).is_err(), "one alone");
+        let twice = merged(&[part(1, &[], (1, 1)), part(1, &[], (1, 1))]).expect_err("one twice");
+        assert!(twice.to_string().starts_with("0.json and 1.json are both of seed 1"), "{twice}");
         let error = merged(&[part(1, &[], (1, 1)), json!({})]).expect_err("no report");
         assert!(error.to_string().contains("1.json is no report"), "{error:#}");
-        let mut bad = part(1, &[1.0], (1, 1));
+        let mut bad = part(2, &[1.0], (1, 1));
         bad["spreads"]["late_ms"]["buckets"] = json!([[9_999_999, 1]]);
         assert!(merged(&[part(1, &[], (1, 1)), bad]).is_err());
     }

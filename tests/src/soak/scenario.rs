@@ -100,46 +100,22 @@ impl Scenario {
     /// Returns the rules that a world of this scenario needs, if not those of the starter.
     #[must_use]
     pub const fn rules(self) -> Option<&'static str> {
-        match self {
-            Self::Errands => Some(super::errand::RULES),
-            Self::Spread
-            | Self::Plaza
-            | Self::Commute
-            | Self::Storm
-            | Self::Churn
-            | Self::Chat
-            | Self::Trade
-            | Self::Asset => None,
-        }
+        if matches!(self, Self::Errands) { Some(super::errand::RULES) } else { None }
     }
 
     /// Returns whether clients do what the server must keep.
     #[must_use]
     pub const fn writes(self) -> bool {
-        match self {
-            Self::Errands | Self::Trade => true,
-            Self::Spread
-            | Self::Plaza
-            | Self::Commute
-            | Self::Storm
-            | Self::Churn
-            | Self::Chat
-            | Self::Asset => false,
-        }
+        matches!(self, Self::Errands | Self::Trade)
     }
 
     /// Returns the settings that a server of this scenario needs beside those for its size.
     #[must_use]
     pub const fn settings(self) -> &'static [&'static str] {
-        match self {
-            Self::Commute | Self::Errands => &["world.shard_width_m=256"],
-            Self::Spread
-            | Self::Plaza
-            | Self::Storm
-            | Self::Churn
-            | Self::Chat
-            | Self::Trade
-            | Self::Asset => &[],
+        if matches!(self, Self::Commute | Self::Errands) {
+            &["world.shard_width_m=256"]
+        } else {
+            &[]
         }
     }
 }

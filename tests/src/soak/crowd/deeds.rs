@@ -51,9 +51,9 @@ impl Stay {
         session: &mut Session,
         at_us: u64,
     ) -> Result<Option<u32>, BadRequest> {
-        let Some(act) = errand.act(self.picture.here(), at_us) else { return Ok(None) };
+        let Some((step, act)) = errand.act(self.picture.here(), at_us) else { return Ok(None) };
         let request = session.act(act, at_us)?;
-        let deed = errand.asked(request, at_us);
+        let deed = errand.asked(step, request, at_us);
         if let Some((watch, deed)) = crowd.watch.as_ref().zip(deed) {
             watch.asked(self.client, request, deed);
         }
